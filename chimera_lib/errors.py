@@ -1,0 +1,75 @@
+"""Errors a person can mend: each message is one line that names the value, what was expected and the way out."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "AssetMissing",
+    "BackendDied",
+    "BackendUnavailable",
+    "BadImage",
+    "BadSubmission",
+    "ChecksumMismatch",
+    "ChimeraError",
+    "KernelDied",
+    "NotebookFailed",
+    "UnknownName",
+]
+
+
+class ChimeraError(Exception):
+    """Anything the user can mend. The command line prints ``error: <message>`` and exits with status 2."""
+
+
+class AssetMissing(ChimeraError):
+    """A data set or a weights file is not in the cache and was not (or could not be) fetched."""
+
+
+class ChecksumMismatch(ChimeraError):
+    """A file's checksum is not the one recorded for it."""
+
+
+class BackendUnavailable(ChimeraError):
+    """A linear algebra backend cannot run on this machine; the message says why."""
+
+
+class BackendDied(ChimeraError):
+    """A backend's worker process ended, crashed or stopped answering in the middle of its work."""
+
+
+class BadImage(ChimeraError):
+    """An image has the wrong shape, depth or format."""
+
+
+class BadSubmission(ChimeraError):
+    """A submission archive breaks one of the organisers' rules."""
+
+
+class NotebookFailed(ChimeraError):
+    """A notebook raised an error, or one of its claims did not hold."""
+
+
+class KernelDied(NotebookFailed):
+    """The kernel that ran a notebook was killed or crashed, so the run may be worth another try."""
+
+
+class UnknownName(ChimeraError):
+    """A name that is not among the known ones; the message lists those and the closest match.
+
+    Args:
+        kind: what the name stands for, e.g. ``"notebook"``.
+        name: the value that was given.
+        known: the names that exist.
+        hint: one more clause with the way out, optional.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
+        names = list(known)
+        close = difflib.get_close_matches(name, names, n=1)
+        guess = f" Did you mean {close[0]!r}?" if close else ""
+        listing = f"known: {', '.join(names)}." if names else "there is none here."
+        super().__init__(f"unknown {kind} {name!r};{guess} {listing}{' ' + hint if hint else ''}".replace(";  ", "; "))
+        self.name = name
+        self.known = names
