@@ -1,9 +1,13 @@
 """Errors a person can mend: each message is one line that names the value, what was expected and the way out."""
 
+# ruff: noqa: N818  (the class names say what went wrong; the base class says that it is an error)
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = [
     "AssetMissing",
@@ -68,8 +72,10 @@ class UnknownName(ChimeraError):
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         names = list(known)
         close = difflib.get_close_matches(name, names, n=1)
-        guess = f" Did you mean {close[0]!r}?" if close else ""
-        listing = f"known: {', '.join(names)}." if names else "there is none here."
-        super().__init__(f"unknown {kind} {name!r};{guess} {listing}{' ' + hint if hint else ''}".replace(";  ", "; "))
+        sentences = [
+            f"unknown {kind} {name!r}" + (f" (did you mean {close[0]!r}?)" if close else ""),
+            f"known: {', '.join(names)}" if names else f"there is no {kind} here",
+        ]
+        super().__init__("; ".join(sentences + ([hint] if hint else [])))
         self.name = name
         self.known = names
