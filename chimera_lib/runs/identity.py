@@ -1,0 +1,69 @@
+"""The id of a run: a hash of everything that its results follow from."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from chimera_lib.runs.notebooks import Notebook
+
+PACKAGE = Path(__file__).resolve().parents[1]
+PARTS = frozenset({"images", "provenance", "ternary", "vlm", "prion"})
+
+# The command line and the builder of the site: no notebook computes with them, so a change there re-runs nothing.
+_NOT_COMPUTING = ("cli.py", "doctor.py", "data_commands.py", "book.py", "book_*.py", "book/*", "*/commands.py")
+_KINDS = frozenset({".py", ".json", ".yml", ".safetensors", ".npz"})
+
+
+def run_id(notebook: Notebook, parameters: Mapping[str, Any], checksums: Mapping[str, str]) -> str:
+    """Sixteen hexadecimal digits that change with the notebook's source, its parameters, the library and the assets.
+
+    Args:
+        notebook: the notebook as read from disk.
+        parameters: the values that differ from its defaults (`parameters.changed`).
+        checksums: asset name -> checksum, for the assets it declares.
+    """
+    parts = {
+        "notebook": notebook.digest(),
+        # repr keeps 1, 1.0 and True apart; json would not keep the order-independent, typed form of nested values.
+        "parameters": sorted((name, _canonical(value)) for name, value in parameters.items()),
+        "library": library_digest(PACKAGE, notebook.part),
+        "assets": sorted(checksums.items()),
+    }
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+@functools.cache
+def library_digest(package: Path, part: str | None) -> str:
+    """SHA-256 of the library's files: sources and weights, without the packages of other parts.
+
+    No part imports another, so a notebook of one part does not depend on the files of the rest.
+
+    Args:
+        package: the folder of ``chimera_lib``.
+        part: the notebook's part; ``None`` takes every part in.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*")):
+        name = path.relative_to(package)
+        foreign = part in PARTS and name.parts[0] in PARTS - {part}
+        if path.suffix not in _KINDS or foreign or any(name.match(pattern) for pattern in _NOT_COMPUTING):
+            continue
+        digest.update(f"{name.as_posix()}\0{path.stat().st_size}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _canonical(value: Any) -> str:
+    """A typed text form in which mappings do not depend on the order of their keys."""
+    if isinstance(value, dict):
+        return "{" + ",".join(sorted(f"{_canonical(k)}:{_canonical(v)}" for k, v in value.items())) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(_canonical(item) for item in value) + "]"
+    return repr(value)
