@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from chimera_lib.errors import AssetMissing, UnknownName
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -106,22 +108,22 @@ MODELS: dict[str, Callable[[], nn.Module]] = {"cifarvgg": CIFARVGG, "resnet20": 
 
 
 def build(name: str) -> nn.Module:
-    """Build an untrained network by name; raises ValueError for a name not in ``MODELS``."""
+    """Build an untrained network by name; raises UnknownName for a name not in ``MODELS``."""
     if name not in MODELS:
-        raise ValueError(f"unknown model {name!r}; expected one of {', '.join(MODELS)}")
+        raise UnknownName("model", name, MODELS)
     return MODELS[name]()
 
 
 def load(name: str, weights: Path | None = None) -> nn.Module:
     """Build ``name`` in eval mode with its shipped weights, or with a safetensors file of the same keys.
 
-    Raises ValueError for an unknown name, FileNotFoundError where the weights are missing.
+    Raises UnknownName for an unknown name, AssetMissing where there are no weights.
     """
     from safetensors.torch import load_file
 
     model = build(name)
     path = weights or WEIGHTS / f"{name}.safetensors"
     if not path.is_file():
-        raise FileNotFoundError(f"no weights at {path}; train them with `chimera images train --model {name}`")
+        raise AssetMissing(f"no weights at {path}; train them with `chimera images train --model {name}`")
     model.load_state_dict(load_file(path))
     return model.eval()

@@ -8,7 +8,6 @@ images are held out to watch the training; the test split is scored once, at the
 from __future__ import annotations
 
 import json
-import os
 import time
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
+from chimera_lib.errors import ChimeraError, UnknownName
 from chimera_lib.images import models
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def resolve_precision(name: str, device: str) -> str:
     if name in ("float32", "bfloat16"):
         return name
     if name != "auto":
-        raise ValueError(f"unknown precision {name!r}; expected auto, float32 or bfloat16")
+        raise UnknownName("precision", name, ("auto", "float32", "bfloat16"))
     cpuinfo = Path("/proc/cpuinfo")
     flags = cpuinfo.read_text() if cpuinfo.is_file() else ""
     return "bfloat16" if device == "cuda" or "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
@@ -111,20 +111,21 @@ def save_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.SGD, st
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".partial")
     save_file(tensors, temporary, metadata=state)
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.SGD, recipe: str) -> tuple[int, float]:
-    """Restore a checkpoint; returns (epochs done, seconds spent). Raises ValueError if its recipe differs."""
+    """Restore a checkpoint; returns (epochs done, seconds spent). Raises ChimeraError if its recipe differs."""
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
         state = file.metadata()
         if state["recipe"] != recipe:
-            raise ValueError(f"{path} holds a checkpoint of another recipe; delete it or choose another --output")
-        model.load_state_dict({k[6:]: file.get_tensor(k) for k in file.keys() if k.startswith("model.")})
+            raise ChimeraError(f"{path} holds a checkpoint of another recipe; delete it or choose another --output")
+        names = set(file.keys())
+        model.load_state_dict({k[6:]: file.get_tensor(k) for k in names if k.startswith("model.")})
         for name, parameter in model.named_parameters():
-            if f"momentum.{name}" in file.keys():
+            if f"momentum.{name}" in names:
                 optimizer.state[parameter]["momentum_buffer"] = file.get_tensor(f"momentum.{name}").to(parameter)
     return int(state["epoch"]), float(state["seconds"])
 
@@ -176,7 +177,7 @@ def train(
     from safetensors.torch import save_file
 
     torch.manual_seed(recipe.seed)
-    model = models.build(recipe.model).to(device, memory_format=torch.channels_last)
+    model = models.build(recipe.model).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(
         model.parameters(),
         lr=recipe.learning_rate,
@@ -215,6 +216,6 @@ def train(
     weights = {k: v.cpu().contiguous() for k, v in model.state_dict().items()}
     temporary = output / f"{recipe.model}.partial"
     save_file(weights, temporary, metadata={"model": recipe.model})
-    os.replace(temporary, output / f"{recipe.model}.safetensors")
+    temporary.replace(output / f"{recipe.model}.safetensors")
     (output / f"{recipe.model}.json").write_text(json.dumps(card, indent=2) + "\n")
     return card

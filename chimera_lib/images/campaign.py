@@ -1,0 +1,181 @@
+"""Run a search strategy from many start images, keeping every result the moment it is there.
+
+A campaign's folder holds ``rows.jsonl``, one line a start, and ``NNNNN.png``, the image found from start
+NNNNN. A killed campaign goes on where it stopped; a campaign of other settings is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from chimera_lib import stats
+from chimera_lib.errors import ChimeraError
+from chimera_lib.images.search import strategy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from torch import nn
+
+    from chimera_lib.images.oracle import Oracle
+    from chimera_lib.images.search.protocol import Budget, Outcome
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one search spent and found. Distances are from the start image, in 8-bit levels."""
+
+    start: int
+    found: bool
+    evaluations: int
+    oracle_calls: int
+    cpu_seconds: float  # this process and all backend workers
+    smallest_gap: float  # top-two logit gap, as the search's own model sees it
+    linf: int | None = None
+    l0: int | None = None  # sub-pixels changed
+    predictions: dict[str, int] | None = None  # class by backend, where found
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """The settings that make two campaigns the same."""
+
+    strategy: str
+    budget: Budget
+    seed: int
+    network: str  # sha256 of the network
+    backends: tuple[str, ...]
+
+
+def run(
+    model: nn.Module,
+    images: np.ndarray,
+    starts: Sequence[int],
+    oracle: Oracle,
+    *,
+    name: str,
+    budget: Budget,
+    seed: int,
+    output: Path | None = None,
+    progress: bool = True,
+) -> tuple[list[Row], list[np.ndarray]]:
+    """Search by strategy ``name`` from ``images[starts]``, uint8 (N, H, W, 3).
+
+    Returns a row for each start, in order, and the chimeras found. With ``output``, rows and images are
+    written as they come and taken from there on a second run. Start ``s`` searches with seed
+    ``seed * 1,000,003 + s``, so results do not depend on which starts ran before.
+    """
+    from tqdm.auto import tqdm
+
+    search = strategy(name)
+    settings = Campaign(name, budget, seed, oracle.network.sha256, tuple(oracle.names))
+    done = read(output, settings) if output else {}
+    rows, found = [], []
+    for start in tqdm(starts, desc=name, disable=not progress):
+        if start not in done:
+            cpu = time.process_time() + oracle.cpu_seconds
+            outcome = search(model, images[start], oracle, budget, seed * 1_000_003 + start)
+            cpu = time.process_time() + oracle.cpu_seconds - cpu
+            row = describe(start, images[start], outcome, cpu, oracle)
+            done[start] = row, outcome.chimera
+            if output:
+                append(output, row, outcome.chimera)
+        row, chimera = done[start]
+        rows.append(row)
+        if chimera is not None:
+            found.append(chimera)
+    return rows, found
+
+
+def describe(start: int, image: np.ndarray, outcome: Outcome, cpu: float, oracle: Oracle) -> Row:
+    """Condense an outcome into a row; ``oracle`` names the backends of its predictions."""
+    spent: dict[str, Any] = {
+        "start": int(start),
+        "evaluations": outcome.evaluations,
+        "oracle_calls": outcome.oracle_calls,
+        "cpu_seconds": round(cpu, 4),
+        "smallest_gap": min(outcome.path, default=float("nan")),
+    }
+    if outcome.chimera is None or outcome.predictions is None:
+        return Row(found=False, **spent)
+    change = np.abs(outcome.chimera.astype(int) - image)
+    predictions = dict(zip(oracle.names, (int(c) for c in outcome.predictions), strict=True))
+    return Row(found=True, linf=int(change.max()), l0=int((change > 0).sum()), predictions=predictions, **spent)
+
+
+def read(output: Path, settings: Campaign) -> dict[int, tuple[Row, np.ndarray | None]]:
+    """What a campaign of the same settings left in ``output``; a torn last line or image is searched again.
+
+    Raises ChimeraError where the folder holds a campaign of other settings.
+    """
+    from chimera_lib.images.png import read_png
+
+    output.mkdir(parents=True, exist_ok=True)
+    head = output / "campaign.json"
+    identity = json.loads(json.dumps(asdict(settings)))
+    if not head.is_file():
+        write_whole(head, json.dumps(identity, indent=2).encode())
+    elif json.loads(head.read_text()) != identity:
+        raise ChimeraError(f"{output} holds a campaign of other settings; name another --output or delete it")
+    done: dict[int, tuple[Row, np.ndarray | None]] = {}
+    rows = output / "rows.jsonl"
+    for line in rows.read_text().splitlines() if rows.is_file() else ():
+        try:
+            row = Row(**json.loads(line))
+        except ValueError:
+            continue  # the line that a kill cut short
+        done[row.start] = row, read_png(output / f"{row.start:05d}.png") if row.found else None
+    return done
+
+
+def append(output: Path, row: Row, chimera: np.ndarray | None) -> None:
+    """Write the image first, then the line that says it is there."""
+    from chimera_lib.images.png import png_bytes
+
+    if chimera is not None:
+        write_whole(output / f"{row.start:05d}.png", png_bytes(chimera))
+    with (output / "rows.jsonl").open("a+b") as file:
+        if file.tell() and not ends_with_newline(output / "rows.jsonl"):
+            file.write(b"\n")
+        file.write(json.dumps(asdict(row)).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def ends_with_newline(path: Path) -> bool:
+    """Whether the last byte of a non-empty file is a line end; a kill may have cut the last line short."""
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that it is there whole or not at all."""
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.write_bytes(data)
+    temporary.replace(path)
+
+
+def summary(rows: Iterable[Row]) -> dict[str, object]:
+    """Rate with its exact interval, and medians with bootstrap intervals, of a campaign's rows."""
+    rows = list(rows)
+    found = [row for row in rows if row.found]
+    out: dict[str, object] = {
+        "n": len(rows),
+        "found": len(found),
+        "rate": len(found) / len(rows),
+        "rate_ci": stats.exact(len(found), len(rows)),
+    }
+    for field in ("evaluations", "oracle_calls", "cpu_seconds", "linf", "l0"):
+        of = found if field in ("linf", "l0") else rows
+        values = [float(getattr(row, field)) for row in of]
+        out[f"median_{field}"] = float(np.median(values)) if values else None
+        out[f"median_{field}_ci"] = stats.bootstrap(values) if len(values) > 1 else None
+    return out

@@ -1,0 +1,27 @@
+"""The search strategies by name; each is a function ``(model, image, oracle, budget, seed) -> Outcome``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from chimera_lib.errors import UnknownName
+from chimera_lib.images.search import boundary, dense_multiscale, lattice, random_noise, replication
+from chimera_lib.images.search.protocol import Outcome
+
+Strategy = Callable[..., Outcome]
+
+STRATEGIES: dict[str, Strategy] = {
+    "random_noise": random_noise.search,
+    "boundary_as_published": boundary.as_published,
+    "boundary_straight_through": boundary.straight_through,
+    "dense_multiscale": dense_multiscale.search,
+    "uncertainty_replication": replication.search,
+    "lattice": lattice.search,
+}
+
+
+def strategy(name: str) -> Strategy:
+    """The strategy called ``name``; raises UnknownName with those there are."""
+    if name not in STRATEGIES:
+        raise UnknownName("strategy", name, STRATEGIES)
+    return STRATEGIES[name]

@@ -1,0 +1,55 @@
+"""A small real network and real backends, shared by the tests of part I."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from chimera_lib.images.oracle import Oracle
+from torch import nn
+
+from chimera_lib.images import models
+from chimera_lib.images.network import Network, from_torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PAIR = ("openblas", "blis")
+
+
+@pytest.fixture(scope="session")
+def small_model() -> nn.Module:
+    """A CIFARVGG of 8 filters with random but plausible weights: logits spread, batch norms not trivial."""
+    torch.manual_seed(7)
+    torch.set_num_threads(1)
+    model = models.CIFARVGG(filters=8)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_(0, 0.1)
+                module.running_var.uniform_(0.2, 0.6)
+            if isinstance(module, nn.Linear):
+                module.weight.mul_(2)
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def small_network(small_model: nn.Module) -> Network:
+    return from_torch(small_model)
+
+
+@pytest.fixture(scope="session")
+def oracle(small_network: Network) -> Iterator[Oracle]:
+    with Oracle(small_network, PAIR) as asked:
+        yield asked
+
+
+@pytest.fixture(scope="session")
+def pictures() -> np.ndarray:
+    """Twelve smooth random 32x32 pictures, uint8 (12, 32, 32, 3)."""
+    rng = np.random.default_rng(3)
+    coarse = torch.from_numpy(rng.random((12, 3, 5, 5)))
+    smooth = nn.functional.interpolate(coarse, size=32, mode="bicubic", align_corners=True).clamp(0, 1)
+    return (smooth * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()

@@ -1,0 +1,121 @@
+"""Every strategy, held to the one protocol, on real backends."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from chimera_lib.images.oracle import Oracle
+
+from chimera_lib.errors import UnknownName
+from chimera_lib.images.search import STRATEGIES, boundary, lattice, strategy
+from chimera_lib.images.search.protocol import Budget, BudgetSpent, Probe, as_input, top_two
+
+TIGHT = Budget(evaluations=150, oracle_calls=12)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_strategy_keeps_the_protocol(name, small_model, oracle, pictures):
+    before = oracle.calls
+    outcome = strategy(name)(small_model, pictures[0], oracle, TIGHT, 5)
+    assert 0 < outcome.evaluations <= TIGHT.evaluations
+    assert 0 < outcome.oracle_calls <= TIGHT.oracle_calls
+    assert oracle.calls - before == outcome.oracle_calls
+    assert outcome.candidates
+    for image in outcome.candidates:
+        assert image.dtype == np.uint8
+        assert image.shape == pictures[0].shape
+    if outcome.chimera is not None:
+        assert np.array_equal(outcome.candidates[0], outcome.chimera)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_same_seed_same_result(name, small_model, oracle, pictures):
+    one, two = (strategy(name)(small_model, pictures[1], oracle, TIGHT, 9) for _ in range(2))
+    assert one.evaluations == two.evaluations
+    assert one.oracle_calls == two.oracle_calls
+    assert len(one.candidates) == len(two.candidates)
+    assert all(np.array_equal(a, b) for a, b in zip(one.candidates, two.candidates, strict=True))
+
+
+def test_lattice_finds_chimeras_that_fresh_processes_confirm(small_model, small_network, oracle, pictures):
+    found = []
+    for seed, image in enumerate(pictures):
+        outcome = lattice.search(small_model, image, oracle, Budget(), seed)
+        if outcome.chimera is not None:
+            found.append(outcome.chimera)
+    assert len(found) >= 11
+    with Oracle(small_network, ("openblas", "blis")) as fresh:
+        assert fresh(np.stack(found)).conflict.all()
+
+
+def test_published_boundary_search_never_moves(small_model, oracle, pictures):
+    outcome = boundary.as_published(small_model, pictures[2], oracle, Budget(), 0)
+    assert np.array_equal(outcome.candidates[0], pictures[2])
+    assert outcome.evaluations == 3  # one gradient, exactly zero: every further step would repeat it
+
+
+def test_straight_through_reaches_the_boundary(small_model, oracle, pictures):
+    budget = Budget(evaluations=900, oracle_calls=5)
+    outcome = boundary.straight_through(small_model, pictures[2], oracle, budget, 0)
+    assert min(outcome.path) < 0.02 * outcome.path[0]
+    assert not np.array_equal(outcome.candidates[0], pictures[2])
+
+
+def test_cancelling_sets_are_the_best_there_are():
+    rng = np.random.default_rng(0)
+    effects = rng.normal(0, 1e-3, 14)
+    sets = lattice.cancelling_sets(effects, 0.0007, rng)
+    from itertools import combinations
+
+    residuals = sorted(abs(effects[list(c)].sum() + 0.0007) for c in combinations(range(14), 4))
+    got = np.abs(effects[sets].sum(axis=1) + 0.0007)
+    assert got.min() == pytest.approx(residuals[0])
+    assert all(len(set(row)) == 4 for row in sets)
+    assert got.max() <= residuals[60]
+
+
+def test_steps_stay_on_the_lattice():
+    rng = np.random.default_rng(1)
+    point = rng.choice(np.array([0, 255, 7], dtype=np.uint8), size=(8, 8, 3))
+    where, step = lattice.random_steps(point, rng)
+    moved = lattice.apply(point, where[:, None], step[:, None])
+    change = moved.astype(int) - point
+    assert (np.abs(change).sum(axis=(1, 2, 3)) == 1).all()
+
+
+def test_probe_books_before_it_works(small_model, pictures):
+    probe = Probe(small_model, None, Budget(evaluations=4, oracle_calls=1))
+    probe.logits(pictures[:3])
+    with pytest.raises(BudgetSpent):
+        probe.logits(pictures[:2])
+    assert probe.outcome.evaluations == 3
+
+
+def test_gap_gradient_predicts_a_step(small_model, pictures):
+    probe = Probe(small_model, None, Budget())
+    logits, (first, second), effect = probe.gap_gradient(pictures[4])
+    assert (first, second) == top_two(logits)
+    place = np.unravel_index(np.argmax(np.abs(effect)), effect.shape)
+    moved = pictures[4].copy()
+    moved[place] += 1 if moved[place] < 255 else -1
+    after = probe.logits(moved[None])[0]
+    change = (after[first] - after[second]) - (logits[first] - logits[second])
+    sign = 1 if moved[place] > pictures[4][place] else -1
+    assert change == pytest.approx(sign * effect[place], rel=0.3)
+
+
+@pytest.mark.parametrize("bad", [np.zeros((1, 32, 32), np.uint8), np.zeros((1, 32, 32, 3), np.float32)])
+def test_wrong_images_are_named(bad):
+    with pytest.raises(ValueError, match="expected uint8"):
+        as_input(bad)
+
+
+def test_training_mode_and_unknown_names_are_refused(small_model):
+    with pytest.raises(ValueError, match="eval"):
+        Probe(torch.nn.Sequential(small_model).train(), None, Budget())
+    small_model.eval()
+    with pytest.raises(UnknownName, match="lattice"):
+        strategy("latice")
+    with pytest.raises(ValueError, match="evaluations=0"):
+        Budget(evaluations=0)
