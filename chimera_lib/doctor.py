@@ -22,16 +22,27 @@ if TYPE_CHECKING:
 # Vector and matrix units that linear algebra libraries choose their kernels by, hence the order of their sums.
 # Grouped by architecture, as platform.machine() names it.
 FLAGS = {
-    "x86_64": ("sse4_2", "avx", "f16c", "fma", "avx2", "avx_vnni", "avx512f", "avx512dq", "avx512bw", "avx512vl")
-    + ("avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_int8"),
+    "x86_64": (
+        *("sse4_2", "avx", "f16c", "fma", "avx2", "avx_vnni", "avx512f", "avx512dq", "avx512bw", "avx512vl"),
+        *("avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_int8"),
+    ),
     "aarch64": ("asimd", "asimdhp", "asimddp", "bf16", "i8mm", "sve", "sve2", "sme"),
 }
 
-# What a person's environment may have set that changes kernels, threads or where things are kept.
+# Environment variables that change kernels, threads or places begin so.
 VARIABLES = (
-    *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "LD_PRELOAD", "CHIMERA_DATA"),
-    *("OPENBLAS_CORETYPE", "BLIS_ARCH_TYPE", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR", "MKL_DEBUG_CPU_TYPE"),
-    *("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY"),
+    "OMP_",
+    "OPENBLAS_",
+    "GOTO_",
+    "MKL_",
+    "KMP_",
+    "BLIS_",
+    "ONEDNN_",
+    "DNNL_",
+    "ATEN_",
+    "XLA_",
+    "LD_",
+    "CHIMERA_",
 )
 
 # Distribution -> what it is as a backend of part I.
@@ -85,7 +96,7 @@ def sections() -> Iterator[tuple[str, list[str]]]:
             f"{facts['machine']}, {facts['cores']} usable cores, {facts['memory_gb']} GB",
             f"has {' '.join(f for f, there in flags.items() if there) or 'none of the flags looked for'}",
             f"lacks {' '.join(f for f, there in flags.items() if not there) or 'none of the flags looked for'}",
-            *(f"{name}={os.environ[name]}" for name in VARIABLES if name in os.environ),
+            *(f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith(VARIABLES)),
         ],
     )
     yield "NumPy's linear algebra", [", ".join(f"{k} {v}" for k, v in one.items()) for one in facts["blas"]]
