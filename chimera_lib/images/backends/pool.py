@@ -1,0 +1,277 @@
+"""Worker processes: start a backend in one, ask it, and say in plain words how it ended if it did.
+
+A worker may be missing, crash, hang or be killed; the parent never hangs with it. Works on Linux and macOS
+(it waits on pipes with ``select``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from chimera_lib.errors import BackendDied, BackendUnavailable, BadImage, ChimeraError
+from chimera_lib.images import executor
+from chimera_lib.images.backends import registry
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from chimera_lib.images.network import Network
+
+WORKER = Path(__file__).parent / "worker.py"
+CHUNK = 32  # images a message: small enough that a timeout means a hang and not a long queue
+
+# One thread everywhere: how work is split over threads changes the order of summation, and so the bits.
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "GOTO_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "MKL_DYNAMIC": "FALSE",
+    "MKL_THREADING_LAYER": "SEQUENTIAL",
+    "BLIS_NUM_THREADS": "1",
+    "VECLIB_MAXIMUM_THREADS": "1",
+    "NUMEXPR_NUM_THREADS": "1",
+}
+# What a user's shell may hold and would silently turn a backend into another one.
+STEERING = (
+    "OPENBLAS_CORETYPE",
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "BLIS_ARCH_TYPE",
+    "ONEDNN_MAX_CPU_ISA",
+    "DNNL_MAX_CPU_ISA",
+    "ATEN_CPU_CAPABILITY",
+    "XLA_FLAGS",
+)
+
+
+def environment(backend: registry.Backend) -> dict[str, str]:
+    """The worker's environment: the present one, held to one thread, without steering but the backend's own."""
+    foreign = backend.interpreter is not None  # another interpreter must not look into this one's packages
+    drop = {*STEERING, *(("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV") if foreign else ())}
+    return {k: v for k, v in os.environ.items() if k not in drop} | ONE_THREAD | backend.environment
+
+
+def check_images(images: np.ndarray, shape: tuple[int, int, int]) -> None:
+    """Raise BadImage unless ``images`` is uint8 (N, H, W, C) for a network whose input is ``shape`` (C, H, W)."""
+    channels, height, width = shape
+    if images.dtype != np.uint8:
+        raise BadImage(f"images are {images.dtype}; expected uint8 (0 to 255)")
+    if images.ndim != 4 or images.shape[1:] != (height, width, channels):
+        raise BadImage(f"images have shape {images.shape}; expected (N, {height}, {width}, {channels})")
+
+
+class Worker:
+    """One backend in its own process, holding one network; a context manager.
+
+    Args:
+        backend: which, or its name.
+        network: what it runs.
+        start_timeout: seconds that loading may take.
+        timeout: seconds that one message of at most ``CHUNK`` images may take.
+    """
+
+    def __init__(
+        self,
+        backend: registry.Backend | str,
+        network: Network,
+        *,
+        start_timeout: float = 120.0,
+        timeout: float = 120.0,
+    ) -> None:
+        self.backend = registry.get(backend) if isinstance(backend, str) else backend
+        self.network = network
+        self.start_timeout, self.timeout = start_timeout, timeout
+        self.process: subprocess.Popen[bytes] | None = None
+        self._files: tempfile.TemporaryDirectory[str] | None = None
+        self._errors: IO[bytes] | None = None
+        self._info: dict[str, Any] = {}
+        self._asked = 0.0
+
+    @property
+    def name(self) -> str:
+        """The backend's name."""
+        return self.backend.name
+
+    def launch(self) -> None:
+        """Start the process and return at once; ``wait`` for it afterwards."""
+        interpreter = str(self.backend.interpreter or sys.executable)
+        if not Path(interpreter).exists():
+            raise BackendUnavailable(f"{self.name}: no interpreter at {interpreter}")
+        # The files outlive the start: closed in close(), as the worker reads them while it loads.
+        self._files = tempfile.TemporaryDirectory(prefix="chimera-worker-")
+        folder = Path(self._files.name)
+        self.network.save(folder / "network.npz")
+        options = dict(self.backend.options)
+        if options.get("onnx"):
+            from chimera_lib.images.network import to_onnx
+
+            (folder / "network.onnx").write_bytes(to_onnx(self.network))
+            options["onnx"] = str(folder / "network.onnx")
+        config = {
+            "executor": executor.__file__,
+            "runner": str(self.backend.runner),
+            "network": str(folder / "network.npz"),
+            "options": options,
+        }
+        self._errors = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(
+            [interpreter, str(WORKER), json.dumps(config)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=environment(self.backend),
+            bufsize=0,
+        )
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            os.set_blocking(pipe.fileno(), False)
+        self._asked = time.monotonic()
+
+    def wait(self) -> None:
+        """Wait until the launched backend is ready; raises BackendUnavailable with the reason."""
+        try:
+            header, _ = self._read_message(self.start_timeout)
+        except BackendDied as error:
+            raise BackendUnavailable(str(error)) from None
+        finally:
+            if self._files is not None:
+                self._files.cleanup()
+        if "error" in header:
+            self.close()
+            raise BackendUnavailable(f"{self.name}: {header['error']}")
+        self._info = header["info"]
+
+    def start(self) -> Self:
+        """Launch and wait."""
+        self.launch()
+        self.wait()
+        return self
+
+    def info(self) -> dict[str, Any]:
+        """What the backend says it is: library, version, kernels, path of the mapped file, python, numpy, cpu."""
+        return dict(self._info)
+
+    def send(self, images: np.ndarray) -> None:
+        """Ask for at most ``CHUNK`` images uint8 (n, H, W, C) without waiting for the answer."""
+        body = np.ascontiguousarray(images).tobytes()
+        head = json.dumps({"shape": list(images.shape), "bytes": len(body)}).encode()
+        self._asked = time.monotonic()
+        self._write(struct.pack(">I", len(head)) + head + body)
+
+    def receive(self) -> np.ndarray:
+        """Logits float32 (n, classes) of what was sent; raises BackendDied if there will be no answer."""
+        header, body = self._read_message(self.timeout)
+        if "error" in header:
+            self.close()
+            raise BackendDied(f"{self.name}: {header['error']}")
+        return np.frombuffer(body, np.float32).reshape(header["shape"])
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Logits float32 (N, classes) of images uint8 (N, H, W, C), predicted one by one on one thread.
+
+        Raises BadImage for a wrong shape or type, BackendDied if the process ends, fails or stops answering.
+        """
+        check_images(images, self.network.input_shape)
+        parts = []
+        for first in range(0, len(images), CHUNK):
+            self.send(images[first : first + CHUNK])
+            parts.append(self.receive())
+        if not parts:
+            raise ChimeraError("no images to predict; expected at least one")
+        return np.concatenate(parts)
+
+    def close(self) -> None:
+        """End the process (it leaves when its standard input closes; killed if it does not) and free its files."""
+        process = self.process
+        if process is not None:
+            assert process.stdin is not None and process.stdout is not None
+            process.stdin.close()
+            try:
+                process.wait(2.0)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            process.stdout.close()
+        if self._files is not None:
+            self._files.cleanup()
+        if self._errors is not None:
+            self._errors.close()
+            self._errors = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _remaining(self, timeout: float) -> float:
+        return max(0.0, self._asked + timeout - time.monotonic())
+
+    def _write(self, data: bytes) -> None:
+        assert self.process is not None and self.process.stdin is not None
+        if self.process.stdin.closed:
+            raise BackendDied(f"{self.name}: its worker is closed")
+        pipe, rest = self.process.stdin.fileno(), memoryview(data)
+        while rest:
+            if not select.select([], [pipe], [], self._remaining(self.timeout))[1]:
+                raise self._hung(self.timeout)
+            try:
+                rest = rest[os.write(pipe, rest) :]
+            except BrokenPipeError:
+                raise self._dead() from None
+
+    def _read(self, count: int, timeout: float) -> bytearray:
+        assert self.process is not None and self.process.stdout is not None
+        pipe, data = self.process.stdout.fileno(), bytearray()
+        while len(data) < count:
+            if not select.select([pipe], [], [], self._remaining(timeout))[0]:
+                raise self._hung(timeout)
+            part = os.read(pipe, count - len(data))
+            if not part:
+                raise self._dead()
+            data += part
+        return data
+
+    def _read_message(self, timeout: float) -> tuple[dict[str, Any], bytearray]:
+        (size,) = struct.unpack(">I", self._read(4, timeout))
+        header = json.loads(self._read(size, timeout))
+        return header, self._read(header["bytes"], timeout)
+
+    def _hung(self, timeout: float) -> BackendDied:
+        assert self.process is not None
+        self.process.kill()
+        self.close()
+        return BackendDied(f"{self.name}: no answer in {timeout:g} s; its worker was killed")
+
+    def _dead(self) -> BackendDied:
+        """Why the process ended: the signal's name, or its exit status, and the last line that it printed."""
+        assert self.process is not None
+        try:
+            code = self.process.wait(5.0)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            code = self.process.wait()
+        last = ""
+        if self._errors is not None:
+            self._errors.seek(0)
+            lines = self._errors.read()[-4000:].decode(errors="replace").split("\n")
+            last = next((line.strip()[:200] for line in reversed(lines) if line.strip()), "")
+        self.close()
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+        return BackendDied(f"{self.name}: its worker was {how}" + (f" ({last})" if last else ""))

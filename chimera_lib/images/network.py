@@ -1,0 +1,136 @@
+"""A network as data: a list of operations and float32 arrays, the same for every backend.
+
+Made from a torch module by ``torch.fx``, kept as one .npz without pickles, written out as ONNX. All backends
+start from this one object, so that what differs between them is arithmetic and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from chimera_lib.errors import ChimeraError
+from chimera_lib.images import executor
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Network:
+    """A feed-forward network that maps one image to logits.
+
+    Attributes:
+        ops: operations in order, each ``{"op", "in": [names], "out": name, ...}``; the image is named ``input``, the
+            last operation's result are the logits. Kinds: conv, batch_norm, relu, max_pool, avg_pool,
+            global_avg_pool, linear, flatten, add. Entries such as ``weight`` name an array.
+        arrays: float32 parameters by name, in torch's layouts (conv (Cout, Cin/groups, kh, kw), linear (N, K)).
+        input_shape: (C, H, W).
+    """
+
+    ops: list[dict[str, Any]]
+    arrays: dict[str, np.ndarray]
+    input_shape: tuple[int, int, int] = (3, 32, 32)
+
+    def __post_init__(self) -> None:
+        for name, array in self.arrays.items():
+            if array.dtype != np.float32:
+                raise ChimeraError(f"network array {name} is {array.dtype}; expected float32")
+            if not np.isfinite(array).all():
+                raise ChimeraError(f"network array {name} holds NaN or infinity; expected finite float32 weights")
+
+    @property
+    def program(self) -> dict[str, Any]:
+        """The network without its arrays, as JSON-able data."""
+        return {"input_shape": list(self.input_shape), "ops": self.ops}
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the operations and of every array's name, shape and bytes; independent of how it was saved."""
+        digest = hashlib.sha256(json.dumps(self.program, sort_keys=True).encode())
+        for name in sorted(self.arrays):
+            digest.update(f"{name}{self.arrays[name].shape}".encode())
+            digest.update(np.ascontiguousarray(self.arrays[name]).tobytes())
+        return digest.hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Write one .npz, whole or not at all."""
+        program = np.frombuffer(json.dumps(self.program).encode(), np.uint8)
+        partial = path.with_name(path.name + ".partial")
+        with partial.open("wb") as file:
+            np.savez(file, **{executor.PROGRAM: program}, **self.arrays)  # type: ignore[arg-type]
+        partial.replace(path)
+
+
+def load(path: Path) -> Network:
+    """Read what ``Network.save`` wrote; ChimeraError if the file is something else or holds a pickle."""
+    try:
+        program, arrays = executor.read(str(path))
+        return Network(program["ops"], arrays, tuple(program["input_shape"]))
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise ChimeraError(
+            f"{path} is not a saved network ({error}); expected an .npz that Network.save wrote"
+        ) from error
+
+
+def from_torch(module: nn.Module, input_shape: tuple[int, int, int] = (3, 32, 32)) -> Network:
+    """Convert a torch module in eval mode, by symbolic tracing (see ``chimera_lib.images.tracing``).
+
+    Raises ChimeraError for a module in training mode, one that cannot be traced, or one with an operation that is
+    not supported, which the message names.
+    """
+    from chimera_lib.images.tracing import trace
+
+    ops, arrays = trace(module)
+    return Network(ops, arrays, input_shape)
+
+
+_ONNX = {"relu": "Relu", "global_avg_pool": "GlobalAveragePool", "add": "Add", "flatten": "Flatten"}
+
+
+def _onnx_node(op: dict[str, Any]) -> Any:
+    """One operation as an ONNX node."""
+    from onnx import helper
+
+    kind, inputs, out = op["op"], list(op["in"]), [op["out"]]
+    if kind in _ONNX:
+        return helper.make_node(_ONNX[kind], inputs, out)
+    if kind in ("conv", "linear"):
+        inputs += [op["weight"]] + ([op["bias"]] if op["bias"] else [])
+    if kind == "linear":
+        return helper.make_node("Gemm", inputs, out, transB=1)
+    if kind == "batch_norm":
+        inputs += [op[key] for key in ("weight", "bias", "mean", "var")]
+        return helper.make_node("BatchNormalization", inputs, out, epsilon=op["eps"])
+    sliding = {"strides": op["stride"], "pads": op["padding"] * 2}
+    if kind == "conv":
+        return helper.make_node("Conv", inputs, out, group=op["groups"], **sliding)
+    if kind == "max_pool":
+        return helper.make_node("MaxPool", inputs, out, kernel_shape=op["kernel"], **sliding)
+    return helper.make_node("AveragePool", inputs, out, kernel_shape=op["kernel"], count_include_pad=1, **sliding)
+
+
+def to_onnx(network: Network) -> bytes:
+    """The network as an ONNX model (opset 17): input ``input`` (1, C, H, W), output the logits (1, classes)."""
+    from onnx import TensorProto, checker, helper, numpy_helper
+
+    nodes = [_onnx_node(op) for op in network.ops]
+    used = {name for node in nodes for name in node.input}
+    graph = helper.make_graph(
+        nodes,
+        "chimera",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, *network.input_shape])],
+        [helper.make_tensor_value_info(network.ops[-1]["out"], TensorProto.FLOAT, [1, "classes"])],
+        [numpy_helper.from_array(array, name) for name, array in network.arrays.items() if name in used],
+    )
+    # IR version 8 belongs to opset 17; onnx's default is newer than some runtimes read.
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    checker.check_model(model)
+    return model.SerializeToString()
