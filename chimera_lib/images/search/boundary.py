@@ -82,7 +82,7 @@ def walk(probe: Probe, image: np.ndarray, straight_through: bool) -> list[tuple[
         two = logits.detach().double().topk(2, dim=1).values[0]
         point = levels.detach()[0].permute(1, 2, 0).to(torch.uint8).numpy()
         visited.append((float(two[0] - two[1]), step, point))
-        probe.outcome.path.append(visited[-1][0])
+        probe.visit(point, visited[-1][0])
         before = w.detach().clone()
         optimizer.zero_grad()
         loss.backward(inputs=[w])

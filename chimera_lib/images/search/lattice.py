@@ -56,7 +56,7 @@ def reach(probe: Probe, image: np.ndarray, rng: np.random.Generator) -> np.ndarr
     for _ in range(REACH_ROUNDS):
         logits, (first, second), effect = probe.gap_gradient(point)
         gap = float(logits[first] - logits[second])
-        probe.outcome.path.append(gap)
+        probe.visit(point, gap)
         if gap < smallest:
             best, smallest = point, gap
         if gap < NEAR * np.median(np.abs(effect)):
@@ -107,7 +107,7 @@ def close(probe: Probe, point: np.ndarray, offset: float, rng: np.random.Generat
     others = np.delete(z, [first, second], axis=1).max(axis=1, initial=-np.inf)
     signed[np.minimum(z[:, first], z[:, second]) <= others] = np.inf  # a third class leads here
     nearest = int(np.argmin(np.abs(signed + offset)))
-    probe.outcome.path.append(float(abs(signed[nearest])))
+    probe.visit(images[nearest], abs(signed[nearest]))
     seen: list[float] = []
     left = list(range(len(images)))
     for _ in range(ASKED):

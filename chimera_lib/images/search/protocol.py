@@ -45,7 +45,7 @@ class Budget:
     """The most a search may spend on one start image."""
 
     evaluations: int = 5000
-    oracle_calls: int = 60
+    oracle_calls: int = 200
 
     def __post_init__(self) -> None:
         for name in ("evaluations", "oracle_calls"):
@@ -58,7 +58,8 @@ class Outcome:
     """What a search brings back from one start image.
 
     ``candidates`` are uint8 images, most promising first. ``chimera`` is the first of them on which the
-    backends were seen to disagree, or None. ``path`` holds the top-two logit gap after each step.
+    backends were seen to disagree, or None. ``path`` holds the top-two logit gap after each step, and
+    ``points`` the image at each.
     """
 
     candidates: list[np.ndarray] = field(default_factory=list)
@@ -67,6 +68,7 @@ class Outcome:
     evaluations: int = 0
     oracle_calls: int = 0
     path: list[float] = field(default_factory=list)
+    points: list[np.ndarray] = field(default_factory=list)
 
 
 class BudgetSpent(Exception):  # noqa: N818  (no error: the ordinary end of a search)
@@ -101,6 +103,11 @@ class Probe:
         if self.outcome.evaluations + evaluations > self.budget.evaluations:
             raise BudgetSpent
         self.outcome.evaluations += evaluations
+
+    def visit(self, image: np.ndarray, gap: float) -> None:
+        """Note that the search stands at ``image``, where its model sees a top-two logit gap of ``gap``."""
+        self.outcome.path.append(float(gap))
+        self.outcome.points.append(image)
 
     def logits(self, images: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
         """Logits float64 (N, classes) of uint8 images (N, H, W, 3)."""

@@ -1,0 +1,154 @@
+"""The figures of part I; each function takes measured numbers and returns a matplotlib figure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from chimera_lib.plotting import COLOURS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+CHANGE_RANGE = 4  # 8-bit levels at which the picture of a change saturates
+
+
+def differences(pairs: Mapping[str, np.ndarray], gaps: np.ndarray) -> Figure:
+    """Two distributions on one logarithmic axis: backend differences, and the margins they would have to cross.
+
+    ``pairs`` maps a backend to its |logit difference| from the reference, any shape; ``gaps`` (N,) are
+    the top-two logit gaps of natural images. Zeros (bit-equal) are counted in the label.
+    """
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(7, 3.8))
+    bins = np.logspace(-9, 2, 100)
+    for colour, (name, values) in zip(COLOURS, pairs.items(), strict=False):
+        flat = np.asarray(values).ravel()
+        label = f"{name} ({np.mean(flat == 0):.0%} bit-equal)"
+        counts, _ = np.histogram(flat[flat > 0], bins)
+        axis.stairs(counts / max(1, flat.size), bins, color=colour, label=label, linewidth=1.6)
+    counts, _ = np.histogram(gaps, bins)
+    axis.stairs(counts / len(gaps), bins, color="#555555", fill=True, alpha=0.35, label="margins of natural images")
+    axis.set(xscale="log", xlabel="logit units (log scale)", ylabel="share of values in bin")
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
+    return figure
+
+
+def difference_matrix(names: Sequence[str], logits: np.ndarray) -> Figure:
+    """Largest |logit difference| for each pair of backends, logits (backends, N, classes); white is bit-equal."""
+    import matplotlib.pyplot as plt
+    from matplotlib.colors import LogNorm
+
+    largest = np.abs(logits[:, None].astype(np.float64) - logits[None]).max(axis=(2, 3))
+    side = 0.3 * len(names) + 2.2
+    figure, axis = plt.subplots(figsize=(side + 0.8, side))
+    shown = np.ma.masked_equal(largest, 0)
+    image = axis.imshow(shown, norm=LogNorm(1e-7, max(1e-5, float(largest.max()))), cmap="viridis")
+    axis.set_xticks(range(len(names)), names, rotation=90)
+    axis.set_yticks(range(len(names)), names)
+    axis.grid(visible=False)
+    figure.colorbar(image, ax=axis, label="largest logit difference", shrink=0.8)
+    return figure
+
+
+def gap_paths(paths: Mapping[str, Sequence[Sequence[float]]], noise: float) -> Figure:
+    """Top-two gap against step, one panel a method, one line a start; the band is where backends can differ.
+
+    ``noise`` is the measured difference between the backends' gaps, in logit units.
+    """
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(paths), figsize=(2.6 * len(paths) + 1, 3.4), sharey=True, squeeze=False)
+    floor = noise / 30
+    for axis, (name, lines) in zip(axes[0], paths.items(), strict=True):
+        for line in lines:
+            axis.plot(np.arange(len(line)), np.maximum(line, floor), color=COLOURS[0], alpha=0.6, linewidth=1)
+            axis.plot(len(line) - 1, max(line[-1], floor), "o", color=COLOURS[1], markersize=4)
+        axis.axhspan(floor / 2, noise, color=COLOURS[2], alpha=0.25, linewidth=0)
+        axis.set(yscale="log", title=name.replace(": ", "\n"), xlabel="step")
+    axes[0][0].set(ylabel="top-two logit gap (log scale)", ylim=(floor / 2, None))
+    return figure
+
+
+def walk_frame(
+    start: np.ndarray,
+    point: np.ndarray,
+    logits: np.ndarray,
+    backends: Sequence[str],
+    classes: Sequence[str],
+    gap_range: float,
+) -> Figure:
+    """One step of a walk: the picture, its change from the start, and the signed gap on each backend.
+
+    ``start`` and ``point`` are uint8 (H, W, 3); ``logits`` (backends, classes) of the point. The gap is that between
+    the two leading classes, on a symmetric logarithmic axis up to ``gap_range``: which side of zero a
+    backend lies on is what it predicts.
+    """
+    import matplotlib.pyplot as plt
+
+    first, second = np.sort(np.argsort(-logits[0].astype(np.float64), kind="stable")[:2])
+    figure, axes = plt.subplots(1, 3, figsize=(8, 2.7), width_ratios=(1, 1, 2.2))
+    axes[0].imshow(point)
+    axes[0].set_title("picture", fontsize=9)
+    change = point.astype(int) - start
+    axes[1].imshow(np.clip(0.5 + change / (2 * CHANGE_RANGE), 0, 1))
+    axes[1].set_title(f"change: {np.abs(change).max()} levels\nat most, {np.count_nonzero(change)} values", fontsize=9)
+    for axis in axes[:2]:
+        axis.set_axis_off()
+    gaps = logits[:, first].astype(np.float64) - logits[:, second]
+    for row, (name, gap) in enumerate(zip(backends, gaps, strict=True)):
+        said = classes[first] if gap > 0 else classes[second]
+        axes[2].plot(gap, row, "o", color=COLOURS[row], markersize=9)
+        axes[2].annotate(
+            f"{name}: {said} ({gap:+.1e})", (0.5, row), xycoords=("axes fraction", "data"),
+            xytext=(0, 9), textcoords="offset points", ha="center", fontsize=9,
+        )  # fmt: skip
+    axes[2].axvline(0, color="black", linewidth=1)
+    axes[2].set_xscale("symlog", linthresh=1e-6)
+    axes[2].set(xlim=(-gap_range, gap_range), ylim=(-0.5, len(backends) - 0.2), yticks=[])
+    ticks = [-1, -1e-2, -1e-4, -1e-6, 0, 1e-6, 1e-4, 1e-2, 1]
+    axes[2].set_xticks(ticks, ["$-1$", "$-10^{-2}$", "$-10^{-4}$", "", "0", "", "$10^{-4}$", "$10^{-2}$", "1"])
+    axes[2].set_xlabel(f"logit gap: {classes[second]} (left) or {classes[first]} (right)")
+    return figure
+
+
+def strategies(summaries: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Share of starts that became chimeras, and the forward evaluations each strategy spent, with 95 % intervals."""
+    import matplotlib.pyplot as plt
+
+    names = list(summaries)
+    rows = np.arange(len(names))[::-1]
+    figure, axes = plt.subplots(1, 2, figsize=(8, 0.42 * len(names) + 1.2), sharey=True)
+    for row, name in zip(rows, names, strict=True):
+        one = summaries[name]
+        colour = COLOURS[1] if name == "lattice" else COLOURS[0]
+        draw_interval(axes[0], row, one["rate"], one["rate_ci"], colour, 100)
+        draw_interval(axes[1], row, one["median_evaluations"], one["median_evaluations_ci"], colour, 1)
+    axes[0].set_yticks(rows, [name.replace("_", " ") for name in names])
+    axes[0].set(xlabel="starts that became a chimera (%)", xlim=(-3, 103))
+    axes[1].set(xlabel="forward evaluations a start (median, log scale)", xscale="log")
+    return figure
+
+
+def draw_interval(
+    axis: Axes, row: float, value: float, interval: Sequence[float] | None, colour: str, scale: float
+) -> None:
+    """A point with its interval (none where there is none to give), times ``scale``."""
+    low, high = interval or (value, value)
+    error = [[max(0.0, value - low) * scale], [max(0.0, high - value) * scale]]
+    axis.errorbar(value * scale, row, xerr=error, fmt="o", color=colour, markersize=6)
+
+
+def gallery(
+    images: np.ndarray, predictions: Sequence[Mapping[str, int]], classes: Sequence[str], columns: int = 5
+) -> Figure:
+    """Chimeras, uint8 (N, H, W, 3), each titled with what every backend calls it."""
+    from chimera_lib.plotting import pictures
+
+    titles = ["\n".join(f"{name}: {classes[said]}" for name, said in row.items()) for row in predictions]
+    return pictures(images, titles, columns=columns)
