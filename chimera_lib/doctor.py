@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chimera_lib import assets
+from chimera_lib.images.backends import registry
 from chimera_lib.runs import environment
 
 if TYPE_CHECKING:
@@ -56,6 +57,9 @@ BACKENDS = {
     "jax": "JAX",
 }
 
+# Packages that measurements do not depend on, but the book does.
+OTHERS = ("scipy", "transformers", "onnx", "papermill", "jupyter-book", "Sphinx")
+
 # Program -> what it is for.
 TOOLS = {
     "npm": "fetches cifar10 and mathjax",
@@ -80,23 +84,24 @@ def report(say: Callable[[str], object] = print) -> None:
 
 def sections() -> Iterator[tuple[str, list[str]]]:
     """Title and lines of each section, in the order a reader wants them."""
-    facts = environment.capture(Path(__file__).parents[1])
+    variables = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith(VARIABLES)]
+    facts = environment.capture(Path(__file__).parents[1])  # loads NumPy, whose helpers set variables of their own
     flags = cpu_flags()
+    rest = {name: version(name) or "missing" for name in OTHERS}
     yield (
         "versions",
         [
-            f"python {facts['python']} ({platform.python_implementation()})",
-            *(f"{name} {version}" for name, version in facts["packages"].items()),
+            *(f"{name} {number}" for name, number in {**facts["versions"], **rest}.items()),
             f"git revision {facts['revision'] or 'none: this is no checkout'}",
         ],
     )
     yield (
         "processor",
         [
-            f"{facts['machine']}, {facts['cores']} usable cores, {facts['memory_gb']} GB",
+            f"{facts['machine']}, {facts['memory_gb']} GB",
             f"has {' '.join(f for f, there in flags.items() if there) or 'none of the flags looked for'}",
             f"lacks {' '.join(f for f, there in flags.items() if not there) or 'none of the flags looked for'}",
-            *(f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith(VARIABLES)),
+            *variables,
         ],
     )
     yield "NumPy's linear algebra", [", ".join(f"{k} {v}" for k, v in one.items()) for one in facts["blas"]]
@@ -117,19 +122,23 @@ def cpu_flags() -> dict[str, bool]:
     return {flag: flag in has for flag in FLAGS.get(platform.machine(), ())}
 
 
+def version(package: str) -> str | None:
+    """Version of an installed distribution, without importing it; ``None`` where it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def backends() -> list[str]:
-    """One line for each backend's package: its version, or how to get it. Nothing is imported or started."""
-    lines = []
-    for package, library in BACKENDS.items():
-        try:
-            lines.append(f"{library}: {package} {importlib.metadata.version(package)}")
-        except importlib.metadata.PackageNotFoundError:
-            lines.append(f"{library}: missing (pip install 'chimera-lib[backends]')")
-    debian = Path("/usr/lib/python3/dist-packages/torch")
-    lines.append(
-        f"PyTorch on a swapped BLAS: {debian if debian.is_dir() else 'missing (Debian: apt install python3-torch)'}"
-    )
-    return lines
+    """One line for each library that part I knows: its version or file, or how to get it. Nothing is started."""
+    missing = "missing (pip install 'chimera-lib[backends]')"
+    lines = [f"{library}: {package} {version(package) or missing}" for package, library in BACKENDS.items()]
+    for backend in registry.known():
+        file, hint = backend.options.get("path", ""), backend.options.get("install", "")
+        if file and ":" not in backend.name:
+            lines.append(f"{backend.name}: {file if Path(file).exists() else f'missing ({hint})'}")
+    return [*lines, f"{len(registry.known())} names in all, with their kernel sets"]
 
 
 def asset_line(name: str) -> str:
@@ -151,12 +160,7 @@ def rooms() -> dict[str, int]:
 
 def troubles() -> Iterator[str]:
     """What keeps the book or the tests from being made here, each with the way out."""
-    installed = []
-    for package in BACKENDS:
-        try:
-            installed.append(importlib.metadata.version(package))
-        except importlib.metadata.PackageNotFoundError:
-            continue
+    installed = [package for package in BACKENDS if version(package)]
     if len(installed) < 2:
         yield f"{len(installed)} backends installed, part I compares at least 2: pip install 'chimera-lib[backends]'"
     if shutil.which("npm") is None and not (assets.present("cifar10") and assets.present("mathjax")):
