@@ -128,10 +128,11 @@ def check_executed(path: Path) -> None:
     papermill leaves such a file behind when a run fails, and ends quietly when a cell calls ``sys.exit(0)``.
 
     Raises:
-        NotebookFailed: names the first such cell.
+        NotebookFailed: names the first such cell, counting code cells from 1.
     """
-    for number, cell in enumerate(read(path)["cells"], start=1):
-        if cell["cell_type"] != "code" or not text(cell).strip():
+    code = [cell for cell in read(path)["cells"] if cell["cell_type"] == "code"]
+    for number, cell in enumerate(code, start=1):
+        if not text(cell).strip():
             continue
         for output in cell.get("outputs", []):
             if output.get("output_type") == "error":
