@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+import psutil
 
-from chimera_lib.errors import BackendDied, BackendUnavailable, ChimeraError
+from chimera_lib.errors import BackendDied, ChimeraError
 from chimera_lib.images.backends.pool import CHUNK, Worker, check_images
 
 if TYPE_CHECKING:
@@ -83,6 +85,16 @@ class Oracle:
         self.report = report
         self.calls = 0
         self.lost: dict[str, str] = {}
+        self._cpu: dict[str, float] = {}
+
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU time of all workers so far, in seconds; a lost one keeps what it was last seen to have spent."""
+        for worker in self.workers:
+            if worker.process is not None:
+                times = psutil.Process(worker.process.pid).cpu_times()
+                self._cpu[worker.name] = times.user + times.system
+        return sum(self._cpu.values())
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -126,9 +138,9 @@ class Oracle:
         for first in range(0, len(images), CHUNK):
             chunk = images[first : first + CHUNK]
             for worker in list(self.workers):
-                self._try(worker, lambda worker=worker, chunk=chunk: worker.send(chunk))
+                self._try(worker, partial(worker.send, chunk))
             for worker in list(self.workers):
-                self._try(worker, lambda worker=worker: rows[worker.name].append(worker.receive()))
+                self._try(worker, partial(self._collect, worker, rows))
         logits = np.stack([np.concatenate(rows[name]) for name in self.names])
         if not np.isfinite(logits).all():
             guilty = [name for name, each in zip(self.names, logits, strict=True) if not np.isfinite(each).all()]
@@ -136,6 +148,10 @@ class Oracle:
                 f"logits of {', '.join(guilty)} hold NaN or infinity; expected a network of finite outputs"
             )
         return Verdict(self.names, logits)
+
+    @staticmethod
+    def _collect(worker: Worker, rows: dict[str, list[np.ndarray]]) -> None:
+        rows[worker.name].append(worker.receive())
 
     def _try(self, worker: Worker, action: Callable[[], None]) -> None:
         """Do ``action``; drop ``worker`` and report if it died of it."""
@@ -147,6 +163,3 @@ class Oracle:
             if len(self.workers) < 2:
                 raise BackendDied(f"{error}; an oracle needs two backends, left: {', '.join(self.names)}") from None
             self.report(f"warning: lost {error}; going on with {', '.join(self.names)}")
-
-
-__all__ = ["BackendUnavailable", "Oracle", "Verdict"]

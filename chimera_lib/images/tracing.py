@@ -113,7 +113,7 @@ class _Converter:
         if node.target == "size":
             self.names[node] = ""  # only used as the first argument of view
         elif node.target in ("view", "reshape"):
-            _need(len(rest) == 2 and rest[1] == -1, f"shape {rest}; expected (batch, -1)")
+            _need(rest[1:] == (-1,), f"shape {rest}; expected (batch, -1)")
             self._emit(node, "flatten")
         elif node.target == "flatten":
             self._flatten(node, dict(zip(("start_dim", "end_dim"), rest, strict=False)) | node.kwargs)

@@ -12,9 +12,10 @@ import importlib
 import importlib.metadata
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 ROW_MAJOR, NO_TRANSPOSE = 101, 111  # CBLAS's enumerations
 MKL_BRANCHES = {  # mkl_cbwr_get's codes for the kernel sets that MKL_CBWR names
@@ -29,6 +30,7 @@ MKL_BRANCHES = {  # mkl_cbwr_get's codes for the kernel sets that MKL_CBWR names
     14: "AVX512",
     16: "AVX512_E1",
 }
+MKL_STRICT = 0x10000
 
 
 class Unavailable(Exception):  # noqa: N818
@@ -85,9 +87,8 @@ def openblas_facts(library: ctypes.CDLL, options: dict[str, Any]) -> dict[str, s
     """Configuration and kernel set, as OpenBLAS names its cores."""
     prefix, suffix = options.get("prefix", ""), options.get("suffix", "")
     config = c_string(library, f"{prefix}openblas_get_config{suffix}")
-    return {"version": (config.split() + ["", "?"])[1], "config": config} | {
-        "kernels": c_string(library, f"{prefix}openblas_get_corename{suffix}")
-    }
+    kernels = c_string(library, f"{prefix}openblas_get_corename{suffix}")
+    return {"version": [*config.split(), "", "?"][1], "config": config, "kernels": kernels}
 
 
 def mkl_facts(library: ctypes.CDLL, _: dict[str, Any]) -> dict[str, str]:
@@ -95,13 +96,15 @@ def mkl_facts(library: ctypes.CDLL, _: dict[str, Any]) -> dict[str, str]:
     text = ctypes.create_string_buffer(256)
     library.MKL_Get_Version_String(text, 256)
     config = text.value.decode().strip()
-    code = library.MKL_CBWR_Get(1)  # 1 asks for the branch
+    code = library.MKL_CBWR_Get(-1)  # -1 asks for everything: the branch and the strict flag
+    branch = MKL_BRANCHES.get(code & ~MKL_STRICT, f"branch {code}") + (",STRICT" if code & MKL_STRICT else "")
     numbers = [word for word in config.split() if word[:1].isdigit()]
-    return {"version": (numbers or ["?"])[0], "config": config, "kernels": MKL_BRANCHES.get(code, f"branch {code}")}
+    return {"version": (numbers or ["?"])[0], "config": config, "kernels": branch}
 
 
 def blis_facts(library: ctypes.CDLL, _: dict[str, Any]) -> dict[str, str]:
     """Version and the kernel set ("architecture") in use."""
+    library.bli_init()  # asked before it is initialised, it aborts
     kernels = c_string(library, "bli_arch_string", library.bli_arch_query_id())
     return {"version": c_string(library, "bli_info_get_version_str"), "kernels": kernels}
 
@@ -152,9 +155,9 @@ def start(network: str, options: dict[str, Any], executor: Any) -> GemmModel:
     facts |= FACTS.get(options["library"], file_facts)(library, options)
     if not is_mapped(path):
         raise Unavailable(f"{path} was loaded but is not mapped")
-    wanted = options.get("kernels", facts["kernels"])
-    if facts["kernels"] != wanted:
-        raise Unavailable(f"asked for kernels {wanted}, the library runs {facts['kernels']}")
+    wanted = options.get("kernels") or [facts["kernels"]]
+    if facts["kernels"] not in wanted:
+        raise Unavailable(f"asked for kernels {wanted[0]}, the library runs {facts['kernels']}")
     if options.get("module"):
         gemm = blis_python_gemm()
     else:

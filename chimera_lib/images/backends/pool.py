@@ -127,7 +127,7 @@ class Worker:
             "network": str(folder / "network.npz"),
             "options": options,
         }
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed in close())
         self.process = subprocess.Popen(
             [interpreter, str(WORKER), json.dumps(config)],
             stdin=subprocess.PIPE,

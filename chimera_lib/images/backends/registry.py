@@ -64,20 +64,41 @@ NUMPY_OPENBLAS = {
 MKL = {"library": "mkl", "distribution": "mkl", "file": "libmkl_rt.*", "symbol": "cblas_sgemm", "install": PIP}
 BLIS = {"library": "blis", "distribution": "blis", "file": "cy.*.so", "module": "blis.cy", "install": PIP}
 
-OPENBLAS_CORES = ("Prescott", "Nehalem", "Sandybridge", "Haswell", "SkylakeX")
-MKL_SETS = ("COMPATIBLE", "SSE4_2", "AVX2", "AVX512")
-# BLIS numbers its kernel sets; the names are what the library answers, so a number that means another set is refused.
-BLIS_SETS = {"skx": 0, "knl": 1, "haswell": 3, "sandybridge": 4, "penryn": 5, "zen": 8, "generic": 27}
+# A set that is asked for -> the names under which the library may confirm it. In OpenBLAS's usual builds Katmai is an
+# alias of Prescott and answers first. MKL confirms only COMPATIBLE and its own choice on CPUs that Intel did not make.
+OPENBLAS_CORES = {
+    "Prescott": ["Prescott", "Katmai"],
+    "Nehalem": ["Nehalem"],
+    "Sandybridge": ["Sandybridge"],
+    "Haswell": ["Haswell"],
+    "SkylakeX": ["SkylakeX"],
+}
+MKL_SETS = ("COMPATIBLE", "SSE4_2", "AVX2", "AVX512", "AUTO,STRICT")
+# Debian's BLIS numbers its kernel sets (BLIS 0.9.0's arch_t); PyPI's blis does not let one choose.
+BLIS_SETS = {"skx": 0, "knl": 1, "haswell": 3, "sandybridge": 4, "penryn": 5, "zen": 8, "piledriver": 11, "generic": 25}
+ONEDNN_SETS = ("SSE41", "AVX2", "AVX512_CORE")
+XLA_SETS = ("SSE4_2", "AVX", "AVX2", "AVX512")
+XLA_ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 
-def debian(library: str, file: str, package: str) -> dict[str, Any]:
+PACKAGES = {
+    "openblas": "libopenblas0-serial",
+    "blis": "libblis4-serial",
+    "atlas": "libatlas3-base",
+    "netlib": "libblas3",
+}
+
+
+def debian(library: str, file: str) -> dict[str, Any]:
     """Options for a BLAS that Debian's packages install."""
-    return {
-        "library": library,
-        "path": str(DEBIAN / file),
-        "symbol": "cblas_sgemm",
-        "install": f"apt-get install {package}",
-    }
+    path, install = str(DEBIAN / file), f"apt-get install {PACKAGES[library]}"
+    return {"library": library, "path": path, "symbol": "cblas_sgemm", "install": install}
+
+
+DEBIAN_OPENBLAS = debian("openblas", "openblas-serial/libopenblas.so.0")
+DEBIAN_BLIS = debian("blis", "blis-serial/libblis.so.4")
+DEBIAN_ATLAS = debian("atlas", "atlas/libblas.so.3")
+DEBIAN_NETLIB = debian("netlib", "blas/libblas.so.3")
 
 
 def gemm_backends() -> list[Backend]:
@@ -87,30 +108,81 @@ def gemm_backends() -> list[Backend]:
         Backend("blis", "blis", options=BLIS),
         Backend("mkl", "mkl", options=MKL),
         Backend("numpy-openblas", "openblas", options=NUMPY_OPENBLAS),
-        Backend(
-            "debian-openblas",
-            "openblas",
-            options=debian("openblas", "openblas-serial/libopenblas.so.0", "libopenblas0-serial"),
-        ),
-        Backend("debian-blis", "blis", options=debian("blis", "blis-serial/libblis.so.4", "libblis4-serial")),
-        Backend("debian-atlas", "atlas", options=debian("atlas", "atlas/libblas.so.3", "libatlas3-base")),
-        Backend("debian-netlib", "netlib", options=debian("netlib", "blas/libblas.so.3", "libblas3")),
+        Backend("debian-openblas", "openblas", options=DEBIAN_OPENBLAS),
+        Backend("debian-blis", "blis", options=DEBIAN_BLIS),
+        Backend("debian-atlas", "atlas", options=DEBIAN_ATLAS),
+        Backend("debian-netlib", "netlib", options=DEBIAN_NETLIB),
     ]
-    for core in OPENBLAS_CORES:
-        options = {**OPENBLAS, "kernels": core}
+    for core, answers in OPENBLAS_CORES.items():
+        options = {**OPENBLAS, "kernels": answers}
         found.append(Backend(f"openblas:{core}", "openblas", GEMM, {"OPENBLAS_CORETYPE": core}, options))
     for branch in MKL_SETS:
-        options = {**MKL, "kernels": branch}
-        found.append(Backend(f"mkl:{branch}", "mkl", GEMM, {"MKL_CBWR": branch}, options))
+        options = {**MKL, "kernels": [branch]}
+        found.append(Backend(f"mkl:{branch.split(',')[-1]}", "mkl", GEMM, {"MKL_CBWR": branch}, options))
     for kernels, number in BLIS_SETS.items():
-        options = {**BLIS, "kernels": kernels}
-        found.append(Backend(f"blis:{kernels}", "blis", GEMM, {"BLIS_ARCH_TYPE": str(number)}, options))
+        options = {**DEBIAN_BLIS, "kernels": [kernels]}
+        found.append(Backend(f"debian-blis:{kernels}", "blis", GEMM, {"BLIS_ARCH_TYPE": str(number)}, options))
+    return found
+
+
+def framework(
+    name: str, environment: dict[str, str] | None = None, interpreter: Path | None = None, **options: Any
+) -> Backend:
+    """A framework backend; its library is what stands before the colon, unless the options name the framework."""
+    library = name.split(":")[0]
+    settings = {"framework": library, "install": PIP, **options}
+    return Backend(name, library, FRAMEWORKS, environment or {}, settings, interpreter)
+
+
+def framework_backends() -> list[Backend]:
+    """The frameworks of the present interpreter, with their variants."""
+    found = [
+        framework("torch"),
+        framework("torch:channels_last", channels_last=True),
+        framework("torch:nomkldnn", onednn=False),
+        framework("torch:nomkldnn-compatible", {"MKL_CBWR": "COMPATIBLE"}, onednn=False),
+        framework("onnxruntime", onnx=True),
+        framework("onnxruntime:noopt", onnx=True, optimise=False),
+        framework("openvino", onnx=True),
+        framework("jax", {"XLA_FLAGS": XLA_ONE_THREAD, "JAX_PLATFORMS": "cpu"}),
+    ]
+    for isa in ONEDNN_SETS:
+        found.append(framework(f"torch:{isa}", {"ONEDNN_MAX_CPU_ISA": isa}, kernels=[isa]))
+    for isa in XLA_SETS:
+        flags = f"{XLA_ONE_THREAD} --xla_cpu_max_isa={isa}"
+        found.append(framework(f"jax:{isa}", {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}, isa=isa))
+    return found
+
+
+def swapped_backends() -> list[Backend]:
+    """Debian's PyTorch, which takes its BLAS from the generic libblas.so.3, on each BLAS that Debian has.
+
+    The organisers' own setting: the same PyTorch, another BLAS below it. oneDNN is switched off in the ``nomkldnn``
+    variants, so that convolutions go through the BLAS as well.
+    """
+    found = []
+    folders = {"openblas": "openblas-serial", "blis": "blis-serial", "atlas": "atlas", "netlib": "blas"}
+    for blas, folder in folders.items():
+        path = str(DEBIAN / folder)
+        package = PACKAGES[blas]
+        for variant, onednn in (("", True), (":nomkldnn", False)):
+            found.append(
+                framework(
+                    f"pytorch-{blas}{variant}",
+                    {"LD_LIBRARY_PATH": path},
+                    Path("/usr/bin/python3"),
+                    framework="torch",
+                    blas=path + "/",
+                    onednn=onednn,
+                    install=f"apt-get install python3-torch {package}",
+                )
+            )
     return found
 
 
 def known() -> list[Backend]:
     """Every backend this package knows, whether or not this machine has it."""
-    return gemm_backends()
+    return gemm_backends() + framework_backends() + swapped_backends()
 
 
 def get(name: str) -> Backend:

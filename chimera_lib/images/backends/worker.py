@@ -25,10 +25,12 @@ import platform
 import select
 import struct
 import threading
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 
 def load(name: str, path: str) -> ModuleType:
