@@ -37,7 +37,7 @@ class Row:
     evaluations: int
     oracle_calls: int
     cpu_seconds: float  # this process and all backend workers
-    smallest_gap: float  # top-two logit gap, as the search's own model sees it
+    smallest_gap: float | None  # top-two logit gap, as the search's own model sees it
     linf: int | None = None
     l0: int | None = None  # sub-pixels changed
     predictions: dict[str, int] | None = None  # class by backend, where found
@@ -101,7 +101,7 @@ def describe(start: int, image: np.ndarray, outcome: Outcome, cpu: float, oracle
         "evaluations": outcome.evaluations,
         "oracle_calls": outcome.oracle_calls,
         "cpu_seconds": round(cpu, 4),
-        "smallest_gap": min(outcome.path, default=float("nan")),
+        "smallest_gap": min(outcome.path, default=None),
     }
     if outcome.chimera is None or outcome.predictions is None:
         return Row(found=False, **spent)
@@ -115,8 +115,6 @@ def read(output: Path, settings: Campaign) -> dict[int, tuple[Row, np.ndarray | 
 
     Raises ChimeraError where the folder holds a campaign of other settings.
     """
-    from chimera_lib.images.png import read_png
-
     output.mkdir(parents=True, exist_ok=True)
     head = output / "campaign.json"
     identity = json.loads(json.dumps(asdict(settings)))
@@ -124,12 +122,19 @@ def read(output: Path, settings: Campaign) -> dict[int, tuple[Row, np.ndarray | 
         write_whole(head, json.dumps(identity, indent=2).encode())
     elif json.loads(head.read_text()) != identity:
         raise ChimeraError(f"{output} holds a campaign of other settings; name another --output or delete it")
+    return load(output)
+
+
+def load(output: Path) -> dict[int, tuple[Row, np.ndarray | None]]:
+    """The rows in a campaign's folder by start, each with its chimera, uint8 (H, W, 3), where one was found."""
+    from chimera_lib.images.png import read_png
+
     done: dict[int, tuple[Row, np.ndarray | None]] = {}
     rows = output / "rows.jsonl"
     for line in rows.read_text().splitlines() if rows.is_file() else ():
         try:
             row = Row(**json.loads(line))
-        except ValueError:
+        except (ValueError, TypeError):
             continue  # the line that a kill cut short
         done[row.start] = row, read_png(output / f"{row.start:05d}.png") if row.found else None
     return done

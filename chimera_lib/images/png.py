@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+END = b"\0\0\0\0IEND\xaeB`\x82"
 COLOUR_TYPES = {0: "greyscale", 2: "RGB", 3: "palette", 4: "greyscale with alpha", 6: "RGB with alpha"}
 
 
@@ -47,6 +48,8 @@ def decode(data: bytes, name: str, side: int | None = None) -> np.ndarray:
         raise BadImage(f"{name}: {width}x{height} pixels; expected {side}x{side}")
     if width * height > 4096 * 4096:
         raise BadImage(f"{name}: {width}x{height} pixels; expected at most 4096x4096")
+    if END not in data:
+        raise BadImage(f"{name}: damaged PNG (it is cut short); export it again")
     try:
         with Image.open(io.BytesIO(data)) as file:
             return np.array(file.convert("RGB"))

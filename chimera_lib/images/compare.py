@@ -1,0 +1,102 @@
+"""Strategies side by side: the same starts, the same budget, the same oracle, and every find verified."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from chimera_lib import recorded, stats
+from chimera_lib.images import campaign
+from chimera_lib.images.oracle import Oracle
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from torch import nn
+
+    from chimera_lib.images.network import Network
+    from chimera_lib.images.search.protocol import Budget
+
+Summary = dict[str, Any]
+VERIFY_ROUNDS = 2
+
+
+def compare(
+    model: nn.Module,
+    network: Network,
+    images: np.ndarray,
+    starts: int,
+    *,
+    strategies: Sequence[str],
+    backends: Sequence[str],
+    budget: Budget,
+    seed: int,
+    output: Path,
+) -> dict[str, Summary]:
+    """Run each strategy from the first ``starts`` of images, uint8 (N, H, W, 3); a summary for each by name.
+
+    Every chimera found is shown again to freshly started backends, twice; ``verified`` counts those
+    that are one each time.
+    """
+    summaries = {}
+    for name in strategies:
+        with Oracle(network, backends) as oracle:
+            rows, found = campaign.run(
+                model, images, range(starts), oracle, name=name, budget=budget, seed=seed, output=output / name
+            )
+        summaries[name] = campaign.summary(rows)
+        summaries[name]["verified"] = verified(network, backends, found)
+    return summaries
+
+
+def verified(network: Network, backends: Sequence[str], found: Sequence[np.ndarray]) -> int:
+    """How many images, uint8 (H, W, 3) each, are chimeras in every one of two rounds of fresh processes."""
+    if not found:
+        return 0
+    stack = np.stack(found)
+    holds = np.ones(len(stack), dtype=bool)
+    for _ in range(VERIFY_ROUNDS):
+        with Oracle(network, backends) as fresh:
+            holds &= fresh(stack).conflict
+    return int(holds.sum())
+
+
+def as_text(summaries: Mapping[str, Summary]) -> str:
+    """A table for a terminal."""
+    width = max(len(name) for name in summaries)
+    lines = [f"{'strategy':<{width}}  found/n    rate (95 % interval)   verified  evaluations  CPU s  Linf  (medians)"]
+    for name, one in summaries.items():
+        low, high = one["rate_ci"]
+        far = "-" if one["median_linf"] is None else f"{one['median_linf']:.0f}"
+        lines.append(
+            f"{name:<{width}}  {one['found']:>4}/{one['n']:<4}  {one['rate']:6.1%} ({low:.1%} to {high:.1%})"
+            f"  {one['verified']:>8}  {one['median_evaluations']:>11.0f}  {one['median_cpu_seconds']:5.2f}  {far:>4}"
+        )
+    return "\n".join(lines)
+
+
+def write_record(path: Path, summaries: Mapping[str, Summary]) -> None:
+    """Write the summaries to ``path`` for the table of figures, one metric a strategy and quantity."""
+    metrics: dict[str, Any] = {}
+    for name, one in summaries.items():
+        n = one["n"]
+        metrics[f"{name}_rate"] = {"value": one["rate"], "n": n, "ci": one["rate_ci"]}
+        metrics[f"{name}_verified_rate"] = {
+            "value": one["verified"] / n,
+            "n": n,
+            "ci": stats.exact(one["verified"], n),
+        }
+        for quantity in ("evaluations", "oracle_calls", "cpu_seconds"):
+            metrics[f"{name}_{quantity}"] = {
+                "value": one[f"median_{quantity}"], "n": n, "ci": one[f"median_{quantity}_ci"]
+            }  # fmt: skip
+        for quantity in ("linf", "l0"):
+            if one[f"median_{quantity}"] is not None:
+                metrics[f"{name}_{quantity}"] = {
+                    "value": one[f"median_{quantity}"], "n": one["found"], "ci": one[f"median_{quantity}_ci"]
+                }  # fmt: skip
+    recorded.write(path, shlex.join(["chimera", *sys.argv[1:]]), metrics)
