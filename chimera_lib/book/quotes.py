@@ -98,7 +98,7 @@ def _measurement(source: str, name: str, metrics: dict[str, Any], command: str, 
         raise UnknownName(f"metric of {source}", name, metrics)
     entry = metrics[name]
     ci = tuple(entry["ci"]) if entry.get("ci") else None
-    return Measurement(entry["value"], entry.get("n"), ci, command, date, machine)  # type: ignore[arg-type]
+    return Measurement(entry["value"], entry.get("n"), ci, command, date, machine)
 
 
 def substitute(text: str, metrics: Metrics, where: str) -> str:

@@ -7,7 +7,6 @@ without it, or that differs from it, counts for nothing, and one that matches is
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import importlib.metadata
 import json
@@ -22,19 +21,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chimera_lib import assets
-from chimera_lib.book import stage
+from chimera_lib.book import offline, stage
 from chimera_lib.errors import ChimeraError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 MANIFEST = ".manifest.json"
-_MATHJAX = ("es5/tex-svg-full.js", "es5/a11y", "es5/sre", "es5/ui", "LICENSE")
 _BUILDERS = ("jupyter-book", "myst-nb", "sphinx", "sphinx-book-theme", "sphinx-design", "sphinxcontrib-bibtex")
-_LOADS = re.compile(r"<(?:script|img|iframe|source)\b[^>]*?\ssrc\s*=\s*[\"'](?:https?:)?//[^\"']*")
-_LINKS = re.compile(
-    r"<link\b(?=[^>]*\brel\s*=\s*[\"'](?:stylesheet|preload|icon)\b)[^>]*?\shref\s*=\s*[\"'](?:https?:)?//"
-)
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -112,8 +106,7 @@ def publish(root: Path, runs: dict[str, Path], output: Path, report: Callable[[s
             return site / "index.html"
         report(f"building the book's {sum(1 for _ in staged.rglob('*.md')) + len(runs)} pages")
         html = _sphinx(staged, work, output / "sphinx.log")
-        _add_mathjax(html)
-        _refuse_outside(html)
+        offline.complete(html)
         _write_manifest(html, wanted)
         _swap(html, site, work)
         _swap(staged, output / "stage", work)
@@ -167,25 +160,6 @@ def _sphinx(staged: Path, work: Path, log: Path) -> Path:
         first = (warnings or said.strip().splitlines()[-1:] or ["it said nothing"])[0].replace(f"{staged}/", "")
         raise ChimeraError(f"the book does not build, {len(warnings)} warnings, the first: {first} (all: {log})")
     return html
-
-
-def _add_mathjax(html: Path) -> None:
-    """Put MathJax beside the pages, not into `_static`, where jupyter-book has every page load every script."""
-    source, target = assets.path("mathjax"), html / "mathjax"
-    for name in _MATHJAX:
-        copy = functools.partial(shutil.copytree, dirs_exist_ok=True) if (source / name).is_dir() else shutil.copyfile
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        copy(source / name, target / name)
-
-
-def _refuse_outside(html: Path) -> None:
-    """Refuse a site that would fetch a script, style or picture from elsewhere."""
-    for page in sorted(html.rglob("*.html")):
-        content = page.read_text(encoding="utf-8")
-        if found := _LOADS.search(content) or _LINKS.search(content):
-            raise ChimeraError(
-                f"{page.relative_to(html)} would load something from the network: {found[0][:160]!r}; keep a copy in book/"
-            )
 
 
 def _write_manifest(html: Path, fingerprint: str) -> None:

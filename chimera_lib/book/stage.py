@@ -11,7 +11,6 @@ import json
 import re
 import shutil
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chimera_lib.book import figures
@@ -21,6 +20,7 @@ from chimera_lib.runs.notebooks import check_executed, read, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 _WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 _COLAB = re.compile(r"^[ \t]*\{\{\s*colab\s*\}\}[ \t]*\n?", re.MULTILINE)
