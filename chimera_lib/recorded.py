@@ -12,7 +12,9 @@ import json
 import math
 import os
 import platform
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +78,11 @@ def read(path: Path | str) -> dict[str, Any]:
     if missing:
         raise ChimeraError(f"{path} lacks {', '.join(missing)}: write it with chimera_lib.recorded.write")
     return content
+
+
+def command_line() -> str:
+    """The command line of this process as a reader types it: ``chimera`` and its words."""
+    return shlex.join(["chimera", *sys.argv[1:]])
 
 
 def _metric(name: str, value: Any) -> dict[str, Any]:

@@ -25,6 +25,7 @@ ModelName = Annotated[str, typer.Option("--model", help="cifarvgg or resnet20.")
 Pair = Annotated[str, typer.Option(help="Backends to set against each other, with commas between.")]
 Evaluations = Annotated[int, typer.Option(help="Forward evaluations a start may cost.")]
 OracleCalls = Annotated[int, typer.Option(help="Images a start may show to the backends.")]
+Record = Annotated[Path | None, typer.Option(help="Write the metrics to this JSON file too.")]
 Seed = Annotated[int, typer.Option(help="Of every random draw.")]
 
 
@@ -183,6 +184,7 @@ def verify(
     rounds: Annotated[int, typer.Option(min=1, help="How often to ask, in fresh processes each time.")] = 2,
     model: ModelName = "cifarvgg",
     require: Annotated[float, typer.Option(help="Exit status 1 where the score is below this.")] = 0.0,
+    record: Record = None,
 ) -> None:
     """Score a submission again: the share of images whose class differs between the pair."""
     from chimera_lib.images import submission
@@ -195,6 +197,9 @@ def verify(
         typer.echo(f"no chimeras: {', '.join(score.failures[:10])}{' ...' if len(score.failures) > 10 else ''}")
     same = "equal to the bit" if score.repeatable else "NOT equal to the bit"
     typer.echo(f"score {score.score:.4f} on {score.files} images ({score.unique} distinct); {rounds} rounds {same}")
+    if record:
+        submission.write_record(record, score)
+        typer.echo(f"metrics in {record}")
     if score.score < require:
         raise typer.Exit(1)
 
@@ -209,7 +214,7 @@ def compare(
     oracle_calls: OracleCalls = 200,
     seed: Seed = 0,
     output: Annotated[Path, typer.Option(help="Folder for each strategy's rows and images.")] = Path("out/compare"),
-    record: Annotated[Path | None, typer.Option(help="Write the metrics to this JSON file too.")] = None,
+    record: Record = None,
 ) -> None:
     """Run strategies from the same starts at the same budget and print what each finds and costs."""
     from chimera_lib.images import compare as comparing

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -99,4 +97,4 @@ def write_record(path: Path, summaries: Mapping[str, Summary]) -> None:
                 metrics[f"{name}_{quantity}"] = {
                     "value": one[f"median_{quantity}"], "n": one["found"], "ci": one[f"median_{quantity}_ci"]
                 }  # fmt: skip
-    recorded.write(path, shlex.join(["chimera", *sys.argv[1:]]), metrics)
+    recorded.write(path, recorded.command_line(), metrics)

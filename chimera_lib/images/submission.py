@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from chimera_lib import recorded, stats
 from chimera_lib.errors import BadImage, BadSubmission
 from chimera_lib.images.campaign import write_whole
 from chimera_lib.images.png import decode, png_bytes
@@ -122,6 +123,12 @@ class Score:
     predictions: dict[str, dict[str, int]]  # file name -> backend -> class
     lost: dict[str, str]  # backend -> why it could not judge
     failures: tuple[str, ...]  # files that are no chimera
+    source: dict[str, int]  # file name -> which distinct image it holds
+
+    @property
+    def hits(self) -> int:
+        """How many of the distinct images are chimeras."""
+        return self.unique - len({self.source[file] for file in self.failures})
 
 
 def verify(
@@ -176,4 +183,16 @@ def verify(
         predictions={file: {b: int(said[b][p]) for b in said} for file, p in zip(files, place, strict=True)},
         lost=lost,
         failures=tuple(file for file, p in zip(files, place, strict=True) if not differ[p]),
+        source=dict(zip(files, place, strict=True)),
     )
+
+
+def write_record(path: Path, score: Score) -> None:
+    """Write a score to ``path`` for the table of figures; n counts the distinct images, not their copies."""
+    metrics: dict[str, object] = {
+        "score": {"value": score.score, "n": score.unique, "ci": stats.exact(score.hits, score.unique)},
+        "files": score.files,
+        "rounds": score.rounds,
+        "repeatable": score.repeatable,
+    }
+    recorded.write(path, recorded.command_line(), metrics)
