@@ -178,7 +178,7 @@ class _Pool:
                     tries = f"{error}, {attempt + 1} times in a row; if memory is short, use smaller parameters"
                     raise KernelDied(tries) from error
                 self._events.put(Event(name, "retry", seconds=time.monotonic() - began, detail=str(error)))
-            except NotebookFailed as error:
+            except NotebookFailed:
                 self._events.put(Event(name, "failed", seconds=time.monotonic() - began))  # the error says why
                 raise
             else:
