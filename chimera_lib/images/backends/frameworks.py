@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,15 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ONEDNN_SETS = {0x1: "SSE41", 0x3: "AVX", 0x7: "AVX2", 0x27: "AVX512_CORE"}  # dnnl_cpu_isa_t
+ONEDNN_SETS = {  # how oneDNN describes the kernel sets that ONEDNN_MAX_CPU_ISA names
+    "Intel SSE4.1": "SSE41",
+    "Intel AVX2": "AVX2",
+    "Intel AVX2 with Intel DL Boost": "AVX2_VNNI",
+    "Intel AVX-512 with AVX512BW, AVX512VL, and AVX512DQ extensions": "AVX512_CORE",
+    "Intel AVX-512 with Intel DL Boost": "AVX512_CORE_VNNI",
+    "Intel AVX-512 with Intel DL Boost and bfloat16 support": "AVX512_CORE_BF16",
+}
+OPENVINO_SETS = ("sse42", "avx2", "avx512")  # in the names of the primitives that it chose, lowest first
 
 
 class Unavailable(Exception):  # noqa: N818
@@ -26,12 +36,13 @@ class Unavailable(Exception):  # noqa: N818
 class FrameworkModel:
     """A framework's forward of one image x (1, C, H, W), with the facts about it."""
 
-    def __init__(self, forward: Callable[[np.ndarray], np.ndarray], pixels: Any, facts: dict[str, Any]) -> None:
-        self.forward, self.pixels, self.facts = forward, pixels, facts
+    def __init__(self, forward: Callable[[np.ndarray], np.ndarray], x: np.ndarray, pixels: Any, facts: dict[str, Any]):
+        self.forward, self.x, self.pixels, self.facts = forward, x, pixels, facts
 
     def predict(self, image: np.ndarray) -> np.ndarray:
         """Logits (classes,) of one uint8 image (H, W, C)."""
-        return np.asarray(self.forward(self.pixels(image)[None]), np.float32).reshape(-1)
+        np.copyto(self.x[0], self.pixels(image))  # always the same place, for what depends on alignment
+        return np.array(self.forward(self.x), np.float32).reshape(-1)
 
     def info(self) -> dict[str, Any]:
         """Library, version, kernel set, and the mapped file."""
@@ -55,13 +66,23 @@ def mapped(fragment: str) -> list[str]:
     return sorted({"/" + line.split("/", 1)[1] for line in lines if "/" in line and fragment in line})
 
 
-def onednn_set(path: str) -> str:
-    """The kernel set that oneDNN inside the library at ``path`` may use, as oneDNN itself answers."""
-    function = getattr(ctypes.CDLL(path), "dnnl_get_effective_cpu_isa", None)
-    if function is None:
-        return "oneDNN does not say"
-    code = function()
-    return ONEDNN_SETS.get(code, f"above AVX512_CORE ({code:#x})" if code > 0x27 else f"{code:#x}")
+def onednn_set(torch: Any) -> str:
+    """The kernel set that PyTorch's oneDNN uses, as oneDNN itself says in its verbose mode, on file descriptor 1."""
+    kept = os.dup(1)
+    with tempfile.TemporaryFile() as heard:
+        os.dup2(heard.fileno(), 1)
+        try:
+            with torch.no_grad(), torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON):
+                # On one thread PyTorch keeps a small convolution from oneDNN, unless its kernel is wider than 3.
+                torch.nn.functional.conv2d(torch.zeros(1, 64, 8, 8), torch.zeros(64, 64, 5, 5))
+        finally:
+            ctypes.CDLL(None).fflush(None)
+            os.dup2(kept, 1)
+            os.close(kept)
+        heard.seek(0)
+        text = heard.read().decode(errors="replace")
+    name = text.partition(",isa:")[2].partition("\n")[0].strip()
+    return ONEDNN_SETS.get(name, f"oneDNN: {name}" if name else "oneDNN does not run")
 
 
 def torch_layers(torch: Any, program: dict[str, Any], arrays: dict[str, Any]) -> Callable[[Any], Any]:
@@ -102,7 +123,7 @@ def start_torch(network: str, options: dict[str, Any], executor: Any) -> tuple[A
     torch.set_num_threads(1)
     torch.set_num_interop_threads(1)
     program, plain = executor.read(network)
-    arrays = {name: torch.from_numpy(array) for name, array in plain.items()}
+    arrays = {name: torch.from_numpy(array).clone() for name, array in plain.items()}
     layout = torch.channels_last if options.get("channels_last") else torch.contiguous_format
     arrays = {n: a.contiguous(memory_format=layout) if a.dim() == 4 else a for n, a in arrays.items()}
     layers = torch_layers(torch, program, arrays)
@@ -115,7 +136,7 @@ def start_torch(network: str, options: dict[str, Any], executor: Any) -> tuple[A
     path = (mapped("libtorch_cpu") or [torch.__file__])[0]
     facts = {"version": torch.__version__, "path": path, "kernels": "oneDNN off"}
     if onednn:
-        facts["kernels"] = onednn_set(path)
+        facts["kernels"] = onednn_set(torch)
     if "blas" in options:
         blas = (mapped("/libblas.so") or ["no libblas.so"])[0]
         if not blas.startswith(options["blas"]):
@@ -146,10 +167,13 @@ def start_openvino(_: str, options: dict[str, Any], __: Any) -> tuple[Any, dict[
     precision = str(compiled.get_property("INFERENCE_PRECISION_HINT"))
     if "32" not in precision and "float" not in precision:
         raise Unavailable(f"asked for float32, OpenVINO runs {precision}")
+    notes = [op.get_rt_info() for op in compiled.get_runtime_model().get_ops()]
+    chosen = " ".join(str(note["primitiveType"].value) for note in notes if "primitiveType" in note)
+    kernels = [name for name in OPENVINO_SETS if name in chosen] or ["as it chose"]
     request = compiled.create_infer_request()
     path = (mapped("libopenvino_intel_cpu_plugin") or [openvino.__file__])[0]
     version = openvino.__version__.split("-")[0]
-    return lambda x: request.infer([x])[0], {"version": version, "path": path, "kernels": "CPU plugin, f32"}
+    return lambda x: request.infer([x])[0], {"version": version, "path": path, "kernels": kernels[-1]}
 
 
 def jax_layers(jax: Any, program: dict[str, Any]) -> Callable[[dict[str, Any], Any], Any]:
@@ -213,4 +237,5 @@ def start(network: str, options: dict[str, Any], executor: Any) -> FrameworkMode
     wanted = options.get("kernels") or [facts["kernels"]]
     if facts["kernels"] not in wanted:
         raise Unavailable(f"asked for kernels {wanted[0]}, the library runs {facts['kernels']}")
-    return FrameworkModel(forward, executor.pixels, {"library": options["framework"], **facts})
+    x = executor.aligned((1, *executor.read(network)[0]["input_shape"]))
+    return FrameworkModel(forward, x, executor.pixels, {"library": options["framework"], **facts})

@@ -99,7 +99,7 @@ def mkl_facts(library: ctypes.CDLL, _: dict[str, Any]) -> dict[str, str]:
     code = library.MKL_CBWR_Get(-1)  # -1 asks for everything: the branch and the strict flag
     branch = MKL_BRANCHES.get(code & ~MKL_STRICT, f"branch {code}") + (",STRICT" if code & MKL_STRICT else "")
     numbers = [word for word in config.split() if word[:1].isdigit()]
-    return {"version": (numbers or ["?"])[0], "config": config, "kernels": branch}
+    return {"version": (numbers or ["?"])[0].partition("-")[0], "config": config, "kernels": branch}
 
 
 def blis_facts(library: ctypes.CDLL, _: dict[str, Any]) -> dict[str, str]:

@@ -22,7 +22,7 @@ import numpy as np
 
 from chimera_lib.errors import BackendDied, BackendUnavailable, BadImage, ChimeraError
 from chimera_lib.images import executor
-from chimera_lib.images.backends import registry
+from chimera_lib.images.backends import environment, registry
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -32,37 +32,6 @@ if TYPE_CHECKING:
 
 WORKER = Path(__file__).parent / "worker.py"
 CHUNK = 32  # images a message: small enough that a timeout means a hang and not a long queue
-
-# One thread everywhere: how work is split over threads changes the order of summation, and so the bits.
-ONE_THREAD = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "GOTO_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "MKL_DYNAMIC": "FALSE",
-    "MKL_THREADING_LAYER": "SEQUENTIAL",
-    "BLIS_NUM_THREADS": "1",
-    "VECLIB_MAXIMUM_THREADS": "1",
-    "NUMEXPR_NUM_THREADS": "1",
-}
-# What a user's shell may hold and would silently turn a backend into another one.
-STEERING = (
-    "OPENBLAS_CORETYPE",
-    "MKL_CBWR",
-    "MKL_ENABLE_INSTRUCTIONS",
-    "BLIS_ARCH_TYPE",
-    "ONEDNN_MAX_CPU_ISA",
-    "DNNL_MAX_CPU_ISA",
-    "ATEN_CPU_CAPABILITY",
-    "XLA_FLAGS",
-)
-
-
-def environment(backend: registry.Backend) -> dict[str, str]:
-    """The worker's environment: the present one, held to one thread, without steering but the backend's own."""
-    foreign = backend.interpreter is not None  # another interpreter must not look into this one's packages
-    drop = {*STEERING, *(("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV") if foreign else ())}
-    return {k: v for k, v in os.environ.items() if k not in drop} | ONE_THREAD | backend.environment
 
 
 def check_images(images: np.ndarray, shape: tuple[int, int, int]) -> None:
@@ -100,6 +69,8 @@ class Worker:
         self._errors: IO[bytes] | None = None
         self._info: dict[str, Any] = {}
         self._asked = 0.0
+        self._number = 0  # of the last question
+        self._outbox, self._inbox = bytearray(), bytearray()
 
     @property
     def name(self) -> str:
@@ -109,8 +80,6 @@ class Worker:
     def launch(self) -> None:
         """Start the process and return at once; ``wait`` for it afterwards."""
         interpreter = str(self.backend.interpreter or sys.executable)
-        if not Path(interpreter).exists():
-            raise BackendUnavailable(f"{self.name}: no interpreter at {interpreter}")
         # The files outlive the start: closed in close(), as the worker reads them while it loads.
         self._files = tempfile.TemporaryDirectory(prefix="chimera-worker-")
         folder = Path(self._files.name)
@@ -128,14 +97,17 @@ class Worker:
             "options": options,
         }
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (closed in close())
-        self.process = subprocess.Popen(
-            [interpreter, str(WORKER), json.dumps(config)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env=environment(self.backend),
-            bufsize=0,
-        )
+        try:
+            self.process = subprocess.Popen(
+                [interpreter, str(WORKER), json.dumps(config)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                env=environment.of(self.backend),
+                bufsize=0,
+            )
+        except OSError as error:
+            raise BackendUnavailable(f"{self.name}: cannot run {interpreter} ({error.strerror})") from None
         for pipe in (self.process.stdin, self.process.stdout):
             assert pipe is not None
             os.set_blocking(pipe.fileno(), False)
@@ -157,8 +129,12 @@ class Worker:
 
     def start(self) -> Self:
         """Launch and wait."""
-        self.launch()
-        self.wait()
+        try:
+            self.launch()
+            self.wait()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def info(self) -> dict[str, Any]:
@@ -168,13 +144,18 @@ class Worker:
     def send(self, images: np.ndarray) -> None:
         """Ask for at most ``CHUNK`` images uint8 (n, H, W, C) without waiting for the answer."""
         body = np.ascontiguousarray(images).tobytes()
-        head = json.dumps({"shape": list(images.shape), "bytes": len(body)}).encode()
+        self._number += 1
+        head = json.dumps({"id": self._number, "shape": list(images.shape), "bytes": len(body)}).encode()
         self._asked = time.monotonic()
-        self._write(struct.pack(">I", len(head)) + head + body)
+        self._outbox += struct.pack(">I", len(head)) + head + body
+        self._flush()
 
     def receive(self) -> np.ndarray:
         """Logits float32 (n, classes) of what was sent; raises BackendDied if there will be no answer."""
-        header, body = self._read_message(self.timeout)
+        while True:
+            header, body = self._read_message(self.timeout)
+            if header["id"] == self._number:  # else the answer to a question that was interrupted
+                break
         if "error" in header:
             self.close()
             raise BackendDied(f"{self.name}: {header['error']}")
@@ -223,35 +204,44 @@ class Worker:
     def _remaining(self, timeout: float) -> float:
         return max(0.0, self._asked + timeout - time.monotonic())
 
-    def _write(self, data: bytes) -> None:
+    def _flush(self) -> None:
+        """Write the outbox. What an interrupt leaves in it goes out with the next message, so nothing gets torn."""
         assert self.process is not None and self.process.stdin is not None
         if self.process.stdin.closed:
-            raise BackendDied(f"{self.name}: its worker is closed")
-        pipe, rest = self.process.stdin.fileno(), memoryview(data)
-        while rest:
+            raise BackendDied(f"{self.name}: its worker has ended")
+        pipe = self.process.stdin.fileno()
+        while self._outbox:
             if not select.select([], [pipe], [], self._remaining(self.timeout))[1]:
                 raise self._hung(self.timeout)
             try:
-                rest = rest[os.write(pipe, rest) :]
+                del self._outbox[: os.write(pipe, self._outbox[: 1 << 16])]
             except BrokenPipeError:
                 raise self._dead() from None
 
-    def _read(self, count: int, timeout: float) -> bytearray:
+    def _fill(self, count: int, timeout: float) -> None:
+        """Read until the inbox holds ``count`` bytes."""
         assert self.process is not None and self.process.stdout is not None
-        pipe, data = self.process.stdout.fileno(), bytearray()
-        while len(data) < count:
+        if self.process.stdout.closed:
+            raise BackendDied(f"{self.name}: its worker has ended")
+        pipe = self.process.stdout.fileno()
+        while len(self._inbox) < count:
             if not select.select([pipe], [], [], self._remaining(timeout))[0]:
                 raise self._hung(timeout)
-            part = os.read(pipe, count - len(data))
+            part = os.read(pipe, 1 << 16)
             if not part:
                 raise self._dead()
-            data += part
-        return data
+            self._inbox += part
 
-    def _read_message(self, timeout: float) -> tuple[dict[str, Any], bytearray]:
-        (size,) = struct.unpack(">I", self._read(4, timeout))
-        header = json.loads(self._read(size, timeout))
-        return header, self._read(header["bytes"], timeout)
+    def _read_message(self, timeout: float) -> tuple[dict[str, Any], bytes]:
+        """The next message, taken from the inbox only when it is there as a whole."""
+        self._fill(4, timeout)
+        start = 4 + struct.unpack(">I", self._inbox[:4])[0]
+        self._fill(start, timeout)
+        header = json.loads(self._inbox[4:start])
+        self._fill(start + header["bytes"], timeout)
+        body = bytes(self._inbox[start : start + header["bytes"]])
+        del self._inbox[: start + header["bytes"]]
+        return header, body
 
     def _hung(self, timeout: float) -> BackendDied:
         assert self.process is not None

@@ -77,7 +77,8 @@ MKL_SETS = ("COMPATIBLE", "SSE4_2", "AVX2", "AVX512", "AUTO,STRICT")
 # Debian's BLIS numbers its kernel sets (BLIS 0.9.0's arch_t); PyPI's blis does not let one choose.
 BLIS_SETS = {"skx": 0, "knl": 1, "haswell": 3, "sandybridge": 4, "penryn": 5, "zen": 8, "piledriver": 11, "generic": 25}
 ONEDNN_SETS = ("SSE41", "AVX2", "AVX512_CORE")
-XLA_SETS = ("SSE4_2", "AVX", "AVX2", "AVX512")
+OPENVINO_SETS = {"SSE41": "sse42", "AVX2": "avx2"}
+XLA_SETS = ("SSE4_2", "AVX2")  # caps XLA's own code, which leaves convolutions and products to Eigen
 XLA_ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 
@@ -102,23 +103,28 @@ DEBIAN_NETLIB = debian("netlib", "blas/libblas.so.3")
 
 
 def gemm_backends() -> list[Backend]:
-    """Our executor on every BLAS and kernel set."""
-    found = [
-        Backend("openblas", "openblas", options=OPENBLAS),
-        Backend("blis", "blis", options=BLIS),
-        Backend("mkl", "mkl", options=MKL),
-        Backend("numpy-openblas", "openblas", options=NUMPY_OPENBLAS),
-        Backend("debian-openblas", "openblas", options=DEBIAN_OPENBLAS),
-        Backend("debian-blis", "blis", options=DEBIAN_BLIS),
-        Backend("debian-atlas", "atlas", options=DEBIAN_ATLAS),
-        Backend("debian-netlib", "netlib", options=DEBIAN_NETLIB),
-    ]
+    """Our executor on the libraries that pip installs, with their kernel sets."""
+    found = [Backend("openblas", "openblas", options=OPENBLAS)]
     for core, answers in OPENBLAS_CORES.items():
         options = {**OPENBLAS, "kernels": answers}
         found.append(Backend(f"openblas:{core}", "openblas", GEMM, {"OPENBLAS_CORETYPE": core}, options))
+    found.append(Backend("numpy-openblas", "openblas", options=NUMPY_OPENBLAS))
+    found.append(Backend("blis", "blis", options=BLIS))
+    found.append(Backend("mkl", "mkl", options=MKL))
     for branch in MKL_SETS:
         options = {**MKL, "kernels": [branch]}
         found.append(Backend(f"mkl:{branch.split(',')[-1]}", "mkl", GEMM, {"MKL_CBWR": branch}, options))
+    return found
+
+
+def debian_backends() -> list[Backend]:
+    """Our executor on the libraries that Debian's packages install; its BLIS lets one choose the kernel set."""
+    found = [
+        Backend("debian-openblas", "openblas", options=DEBIAN_OPENBLAS),
+        Backend("debian-atlas", "atlas", options=DEBIAN_ATLAS),
+        Backend("debian-netlib", "netlib", options=DEBIAN_NETLIB),
+        Backend("debian-blis", "blis", options=DEBIAN_BLIS),
+    ]
     for kernels, number in BLIS_SETS.items():
         options = {**DEBIAN_BLIS, "kernels": [kernels]}
         found.append(Backend(f"debian-blis:{kernels}", "blis", GEMM, {"BLIS_ARCH_TYPE": str(number)}, options))
@@ -128,10 +134,9 @@ def gemm_backends() -> list[Backend]:
 def framework(
     name: str, environment: dict[str, str] | None = None, interpreter: Path | None = None, **options: Any
 ) -> Backend:
-    """A framework backend; its library is what stands before the colon, unless the options name the framework."""
-    library = name.split(":")[0]
-    settings = {"framework": library, "install": PIP, **options}
-    return Backend(name, library, FRAMEWORKS, environment or {}, settings, interpreter)
+    """A framework backend; the framework is what stands before the colon, unless ``framework`` names it."""
+    settings = {"framework": name.split(":")[0], "install": PIP, **options}
+    return Backend(name, settings["framework"], FRAMEWORKS, environment or {}, settings, interpreter)
 
 
 def framework_backends() -> list[Backend]:
@@ -141,16 +146,18 @@ def framework_backends() -> list[Backend]:
         framework("torch:channels_last", channels_last=True),
         framework("torch:nomkldnn", onednn=False),
         framework("torch:nomkldnn-compatible", {"MKL_CBWR": "COMPATIBLE"}, onednn=False),
-        framework("onnxruntime", onnx=True),
-        framework("onnxruntime:noopt", onnx=True, optimise=False),
-        framework("openvino", onnx=True),
-        framework("jax", {"XLA_FLAGS": XLA_ONE_THREAD, "JAX_PLATFORMS": "cpu"}),
     ]
     for isa in ONEDNN_SETS:
         found.append(framework(f"torch:{isa}", {"ONEDNN_MAX_CPU_ISA": isa}, kernels=[isa]))
+    found.append(framework("onnxruntime", onnx=True))
+    found.append(framework("onnxruntime:noopt", onnx=True, optimise=False))
+    found.append(framework("openvino", onnx=True))
+    for isa, answer in OPENVINO_SETS.items():
+        found.append(framework(f"openvino:{isa}", {"ONEDNN_MAX_CPU_ISA": isa}, onnx=True, kernels=[answer]))
+    found.append(framework("jax", {"XLA_FLAGS": XLA_ONE_THREAD, "JAX_PLATFORMS": "cpu"}))
     for isa in XLA_SETS:
-        flags = f"{XLA_ONE_THREAD} --xla_cpu_max_isa={isa}"
-        found.append(framework(f"jax:{isa}", {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}, isa=isa))
+        flags, says = f"{XLA_ONE_THREAD} --xla_cpu_max_isa={isa}", f"XLA up to {isa}"
+        found.append(framework(f"jax:{isa}", {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}, isa=says))
     return found
 
 
@@ -182,7 +189,7 @@ def swapped_backends() -> list[Backend]:
 
 def known() -> list[Backend]:
     """Every backend this package knows, whether or not this machine has it."""
-    return gemm_backends() + framework_backends() + swapped_backends()
+    return gemm_backends() + framework_backends() + debian_backends() + swapped_backends()
 
 
 def get(name: str) -> Backend:

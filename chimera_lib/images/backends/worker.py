@@ -7,8 +7,8 @@ the files to load by path: ``{"executor", "runner", "network", "options"}``. A r
 
 A message, in both directions, is four bytes (big-endian length of the header), a JSON header, and as many raw
 bytes as the header's ``bytes`` says. The first message goes out when the backend is ready; then each
-``{"shape": [N, H, W, C], "bytes": n}`` is answered by logits ``{"shape": [N, classes], "bytes": m}``, or by
-``{"error": reason}``.
+``{"id", "shape": [N, H, W, C], "bytes": n}`` is answered by logits ``{"id", "shape": [N, classes], "bytes": m}``, or
+by ``{"id", "error": reason}``.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import importlib.util
 import json
 import platform
 import select
+import signal
 import struct
 import threading
 from typing import TYPE_CHECKING, Any
@@ -107,12 +108,13 @@ def answer(model: Any, header: dict[str, Any], body: bytearray) -> tuple[dict[st
     try:
         logits = np.stack([np.asarray(model.predict(image), np.float32).reshape(-1) for image in images])
     except Exception as error:  # noqa: BLE001  (whatever the backend raised is the parent's to report)
-        return {"error": reason(error)}, b""
-    return {"shape": list(logits.shape)}, logits.tobytes()
+        return {"id": header["id"], "error": reason(error)}, b""
+    return {"id": header["id"], "shape": list(logits.shape)}, logits.tobytes()
 
 
 def main() -> None:
     """Load the backend, say what it is, and answer until standard input closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is meant for the parent, which may well go on
     requests, answers = private_pipes()
     leave_with_parent(requests)
     config = json.loads(sys.argv[1])
