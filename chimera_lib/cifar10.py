@@ -74,7 +74,10 @@ def _take(read: Reader, folder: Path, files: list[str]) -> tuple[np.ndarray, np.
     """Images uint8 (N, 32, 32, 3) and labels (N,) of several files by one reader, with errors that name the file."""
     import numpy as np
 
-    images, labels = read(folder, files)
+    try:
+        images, labels = read(folder, files)
+    except (OSError, ValueError, SyntaxError) as error:  # Pillow raises all three for a damaged PNG
+        raise ChimeraError(f"{folder} holds a damaged copy of CIFAR-10 ({error}); get it again") from error
     n = PER_FILE * len(files)
     if images.shape != (n, 32, 32, 3) or labels.shape != (n,) or images.dtype != np.uint8:
         raise ChimeraError(f"{folder}: {files} hold {images.shape} images and {labels.shape} labels, expected {n}")

@@ -13,6 +13,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from chimera_lib import assets
 from chimera_lib.images.backends import registry
 from chimera_lib.runs import environment
@@ -68,6 +70,15 @@ TOOLS = {
 }
 
 ROOMY = 4e9  # bytes: an environment, the data and a built book
+
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine has: versions, processor, GPU, backends, assets, disk; and what is in the way."""
+    report(typer.echo)
 
 
 def report(say: Callable[[str], object] = print) -> None:

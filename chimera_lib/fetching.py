@@ -68,7 +68,7 @@ class Npm:
         if npm is None:
             raise SourceUnavailable("npm is not installed")
         # A cache of its own: bytes become visible as progress, and no second copy stays behind.
-        options = [f"--cache={folder / 'npm-cache'}", "--fetch-retries=1", "--fetch-timeout=60000", "--silent=false"]
+        options = [f"--cache={folder / 'npm-cache'}", "--fetch-retries=1", "--fetch-timeout=60000", "--loglevel=error"]
         options += ["--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=5000", "--ignore-scripts"]
         command = [npm, "pack", f"{self.package}@{self.version}", *options]
         run_tool(command, folder, report, size)
@@ -122,7 +122,7 @@ class Web:
                         report(f"  {megabytes(done)} of {megabytes(total)}")
                         said = time.monotonic()
         except OSError as error:  # URLError and timeouts are OSErrors; a full disk is not the source's fault
-            if error.errno == errno.ENOSPC:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise SourceUnavailable(f"no answer ({getattr(error, 'reason', None) or error})") from error
         if done < total:
@@ -215,7 +215,7 @@ def folder_size(folder: Path) -> int:
 
 def explain(name: str, text: str, folder: Path) -> None:
     """Turn a failed tool's output into the right exception; always raises."""
-    if "ENOSPC" in text or "No space left" in text:
+    if any(sign in text for sign in ("ENOSPC", "No space left", "EDQUOT", "Disk quota exceeded")):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
     expected, got = re.search(r"Expected sha256 (\w+)", text), re.search(r"Got\s+(\w{64})", text)
     if expected and got:
@@ -223,8 +223,11 @@ def explain(name: str, text: str, folder: Path) -> None:
             f"{name} got a file with checksum {got[1]}, expected {expected[1]}; it was deleted: "
             "try again, or name a folder with a good copy (--from)"
         )
-    lines = [line.strip() for line in text.splitlines() if re.match(r"(npm )?(ERROR|error)\b", line.strip(), re.I)]
-    raise SourceUnavailable(f"{name} failed ({lines[-1] if lines else 'it said nothing'})"[:300])
+    if "connection broken by" in text:  # pip's warning; its error then only says that it found no version
+        raise SourceUnavailable(f"{name} could not connect to its package index")
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["it said nothing"]
+    errors = [line for line in lines if re.match(r"(npm error (?!code|syscall|errno)|ERROR: )\S", line)]
+    raise SourceUnavailable(f"{name} failed ({(errors[:1] or lines[-1:])[0][:300]})")
 
 
 @contextlib.contextmanager

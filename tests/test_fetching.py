@@ -111,14 +111,14 @@ def test_progress_is_what_the_folder_grows_by(tool, work: Path, monkeypatch: pyt
 @pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")
 def test_npm_without_a_network(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("npm_config_registry", NOWHERE)
-    with pytest.raises(SourceUnavailable, match="npm failed"):
+    with pytest.raises(SourceUnavailable, match="npm failed .*ECONNREFUSED"):
         Npm("thing", "1.0", SHA256).download(work, silent, 1)
 
 
 def test_pip_without_a_network(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"PIP_CONFIG_FILE": "/dev/null", "PIP_INDEX_URL": NOWHERE, "PIP_RETRIES": "0"}.items():
+    for name, value in {"PIP_CONFIG_FILE": "/dev/null", "PIP_INDEX_URL": NOWHERE}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(SourceUnavailable, match="pip failed"):
+    with pytest.raises(SourceUnavailable, match="pip could not connect"):
         Pip("thing", "1.0", "thing-1.0.tar.gz", SHA256).download(work, silent, 1)
 
 
