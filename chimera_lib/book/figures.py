@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _REQUIRED = ("id", "part", "text", "bar", "metric", "command")
+_COLUMNS = ("What, and the command that measures it", "Bar", "Measured (95 % interval)", "Met", "Day, machine")
 _OPTIONAL = ("at_least", "at_most", "format", "planned")
 
 
@@ -84,7 +85,8 @@ def page(figures: list[Figure], metrics: Metrics) -> str:
         "",
         "Every bar that the project set itself beside what was measured. The build writes this page from the metrics"
         " of the notebooks that it has just run, and from those that long commands have recorded together with the"
-        " day, the machine and the versions; no number here is typed by hand.",
+        " day, the machine and the versions; no number here is typed by hand. A row without a command was measured by"
+        " the one above it.",
     ]
     for part in dict.fromkeys(f.part for f in figures):
         rows = [f for f in figures if f.part == part]
@@ -95,23 +97,35 @@ def page(figures: list[Figure], metrics: Metrics) -> str:
 
 
 def _table(rows: list[tuple[Figure, Measurement | None]], letters: dict[str, str]) -> list[str]:
-    columns = ("What", "Bar", "Measured", "n, 95 % interval", "Met", "Command", "Date", "Machine")
     lines = ["````{list-table}", ":header-rows: 1", ":class: table-of-figures", ""]
-    for cells in [columns, *(_row(figure, measurement, letters) for figure, measurement in rows)]:
+    table, told = [_COLUMNS], ""
+    for figure, measured in rows:
+        command = _command(figure, measured)
+        shown = _row(figure, measured, letters)
+        # A column of its own would push the table off the page, and one command often measures several rows.
+        what = f"{figure.text}\n\n    `{command}`" if command not in ("", told) else figure.text
+        table.append((what, *shown))
+        told = command
+    for cells in table:
         lines += [f"{'*' if i == 0 else ' '} - {cell}" for i, cell in enumerate(cells)]
     return [*lines, "````"]
 
 
+def _command(figure: Figure, measured: Measurement | None) -> str:
+    """Give the command that made a number, or that would; nothing where the library has none yet."""
+    # A recording says which command made it; for a notebook's metric it is the listed one that makes it anew.
+    if measured is not None and figure.metric.startswith("recorded/"):
+        return measured.command
+    return "" if figure.planned else figure.command
+
+
 def _row(figure: Figure, measured: Measurement | None, letters: dict[str, str]) -> tuple[str, ...]:
     if measured is None:
-        note = "not in the library yet" if figure.planned else "not measured yet"
-        return (figure.text, figure.bar, note, "", "", f"`{figure.command}`", "", "")
+        return (figure.bar, "not in the library yet" if figure.planned else "not measured yet", "", "")
     verdict = {True: "✓ met", False: "✗ not met", None: "measured"}[figure.met(measured.value)]
     notes = [f"n = {measured.n}"] if measured.n is not None else []
     if measured.ci is not None:
         notes.append(" to ".join(say(bound, figure.format) for bound in measured.ci))
-    value = say(measured.value, figure.format)
-    # A recording's own command is what made the number; the listed one is what a reader should type to make it anew.
-    command = measured.command if figure.metric.startswith("recorded/") else figure.command
-    machine = letters.get(measured.machine, "")
-    return (figure.text, figure.bar, f"**{value}**", ", ".join(notes), verdict, f"`{command}`", measured.date, machine)
+    value = f"**{say(measured.value, figure.format)}**" + (f" ({', '.join(notes)})" if notes else "")
+    place = letters.get(measured.machine, "")
+    return (figure.bar, value, verdict, ", ".join(filter(None, (measured.date, place))))

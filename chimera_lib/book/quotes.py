@@ -68,6 +68,14 @@ class Metrics:
             raise UnknownName("notebook in the book", source, self._runs)
         return _of_run(source, name, self._runs[source])
 
+    def has(self, reference: str) -> bool:
+        """Say whether `get` would find a metric."""
+        try:
+            self.get(reference)
+        except UnknownName:
+            return False
+        return True
+
     def missing(self, reference: str) -> bool:
         """Say whether a reference is to a recording that nobody has made on any machine yet."""
         source = reference.partition(":")[0]

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
 
-from chimera_lib.book import figures
+from chimera_lib.book import figures, tables
 from chimera_lib.book.quotes import Metrics, substitute
 from chimera_lib.errors import ChimeraError
 from chimera_lib.runs.notebooks import check_executed, read, text
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-_COLAB = re.compile(r"^[ \t]*\{\{\s*colab\s*\}\}[ \t]*\n?", re.MULTILINE)
+_TITLE = re.compile(r"^# .*$", re.MULTILINE)
 _PUBLIC = re.compile(r"https://(?P<host>[a-z0-9-]+(?:\.[a-z0-9-]+)*\.[a-z]{2,})/(?P<name>[\w.-]+/[\w.-]+?)(?:\.git)?/?")
 
 
@@ -99,8 +99,8 @@ def stage(root: Path, runs: Mapping[str, Path], target: Path, *, remote: str = "
             continue
         (target / inside).parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".md":
-            page = substitute(path.read_text(encoding="utf-8"), metrics, str(inside))
-            (target / inside).write_text(page, encoding="utf-8")
+            prose = tables.expand(path.read_text(encoding="utf-8"), metrics, str(inside))
+            (target / inside).write_text(substitute(prose, metrics, str(inside)), encoding="utf-8")
         else:
             shutil.copyfile(path, target / inside)
     for name, folder in runs.items():
@@ -149,7 +149,8 @@ def _page(notebook: dict[str, Any], name: str, metrics: Metrics, remote: str) ->
     for cell in page["cells"]:
         metadata = {k: v for k, v in cell.get("metadata", {}).items() if k in ("tags", "mystnb")}
         if cell["cell_type"] == "markdown":
-            cell["source"] = substitute(_badge(text(cell), name, remote), metrics, f"notebooks/{name}.ipynb")
+            source = _badge(text(cell), name, remote) if cell is page["cells"][0] else text(cell)
+            cell["source"] = substitute(source, metrics, f"notebooks/{name}.ipynb")
         elif cell["cell_type"] == "code":
             if "injected-parameters" in metadata.get("tags", []):
                 metadata["tags"] = sorted({*metadata["tags"], "hide-input"})
@@ -159,15 +160,15 @@ def _page(notebook: dict[str, Any], name: str, metrics: Metrics, remote: str) ->
 
 
 def _badge(source: str, name: str, remote: str) -> str:
-    """Turn `{{ colab }}` into a link where the repository is on a public GitHub, and drop it where it is not.
+    """Put a link to Colab under the title where the repository is on GitHub.
 
-    A text link, as the usual badge is a picture that every page would fetch from elsewhere.
+    A link in words, as the usual badge is a picture that every page would fetch from elsewhere.
     """
-    link = ""
-    if remote.startswith("https://github.com/"):
-        path = f"{remote.removeprefix('https://github.com/')}/blob/main/notebooks/{name}.ipynb"
-        link = f"[Open in Colab](https://colab.research.google.com/github/{path})\n"
-    return _COLAB.sub(link, source)
+    if not remote.startswith("https://github.com/"):
+        return source
+    path = f"{remote.removeprefix('https://github.com/')}/blob/main/notebooks/{name}.ipynb"
+    link = f"[Open in Colab](https://colab.research.google.com/github/{path})"
+    return _TITLE.sub(lambda title: f"{title[0]}\n\n{link}", source, count=1)
 
 
 def _without_kernel(output: dict[str, Any]) -> dict[str, Any] | None:
