@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 from chimera_lib.asset_table import ASSETS, Asset
 from chimera_lib.errors import AssetMissing, ChecksumMismatch, ChimeraError, UnknownName
-from chimera_lib.fetching import SourceUnavailable, checked, exclusive, megabytes
+from chimera_lib.fetching import SourceUnavailable, checked, megabytes
+from chimera_lib.locking import exclusive
 from chimera_lib.unpacking import MANIFEST, flush_to_disk, listing, select, tree_checksum, unpack
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import shutil
@@ -26,11 +25,10 @@ from chimera_lib.errors import ChecksumMismatch, ChimeraError
 from chimera_lib.unpacking import CHUNK, sha256_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 STALL = 120.0  # seconds without a new byte after which a download is given up
 EVERY = 5.0  # seconds between two progress lines
-WAIT = 3600.0  # seconds to wait for another process that fetches the same asset
 
 
 class SourceUnavailable(ChimeraError):  # noqa: N818  (like the classes of chimera_lib.errors)
@@ -228,27 +226,3 @@ def explain(name: str, text: str, folder: Path) -> None:
     lines = [line.strip() for line in text.splitlines() if line.strip()] or ["it said nothing"]
     errors = [line for line in lines if re.match(r"(npm error (?!code|syscall|errno)|ERROR: )\S", line)]
     raise SourceUnavailable(f"{name} failed ({(errors[:1] or lines[-1:])[0][:300]})")
-
-
-@contextlib.contextmanager
-def exclusive(path: Path, what: str, report: Callable[[str], object]) -> Iterator[None]:
-    """Hold the lock file ``path``; waits for whoever holds it. The system frees it when its holder dies.
-
-    Raises:
-        ChimeraError: another process still held it after ``WAIT`` seconds.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        started, told = time.monotonic(), False
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if not told:
-                    report(f"waiting for another process that is fetching {what}")
-                    told = True
-                if time.monotonic() - started > WAIT:
-                    raise ChimeraError(f"{what} has been locked for {WAIT:.0f} s by another process ({path})") from None
-                time.sleep(0.1)
-        yield

@@ -111,7 +111,7 @@ def test_progress_is_what_the_folder_grows_by(tool, work: Path, monkeypatch: pyt
 @pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")
 def test_npm_without_a_network(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("npm_config_registry", NOWHERE)
-    with pytest.raises(SourceUnavailable, match="npm failed .*ECONNREFUSED"):
+    with pytest.raises(SourceUnavailable, match=r"npm failed .*ECONNREFUSED"):
         Npm("thing", "1.0", SHA256).download(work, silent, 1)
 
 
