@@ -74,6 +74,15 @@ def fit(value: Any, kind: ast.expr | None) -> tuple[bool, Any]:
     return True, value
 
 
+def plain(value: Any) -> bool:
+    """Whether papermill can write a value into a notebook and JSON into a file: no dates, no keys but text."""
+    if isinstance(value, (list, tuple)):
+        return all(plain(item) for item in value)
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and plain(item) for key, item in value.items())
+    return value is None or type(value) in SCALARS.values()
+
+
 def _fit_scalar(value: Any, wanted: type) -> tuple[bool, Any]:
     if wanted is float and not isinstance(value, (bool, float)) and isinstance(value, (int, str)):
         try:

@@ -129,10 +129,10 @@ def _judge(answer: dict[str, Any], status: int, task: Task, log: Path) -> dict[s
     if "done" in answer:
         facts: dict[str, Any] = answer["done"]
         return facts
-    if "full" in answer or shutil.disk_usage(task.scratch).free < _SCARCE:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), answer.get("full", task.scratch))
-    if "failed" in answer:
+    if "failed" in answer and os.strerror(errno.ENOSPC) not in answer["failed"]:
         raise NotebookFailed(f"{task.notebook}: {answer['failed']}")
+    if "full" in answer or "failed" in answer or shutil.disk_usage(task.scratch).free < _SCARCE:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), answer.get("full", task.scratch))
     if "died" in answer:
         raise KernelDied(f"{task.notebook}: {answer['died']}")
     if status < 0:

@@ -207,7 +207,7 @@ class _Pool:
 
             try:
                 self._attempts.make(task, on_cell)
-                notebooks.check_executed(scratch / "run" / EXECUTED)
+                notebooks.check_executed(scratch / "run" / EXECUTED, name)
             except NotebookFailed as error:
                 raise self._keep_failed(job, scratch / "run" / EXECUTED, error) from error
             return self._store.put(scratch, job.profile, name, job.id, replace=self._force)

@@ -122,10 +122,14 @@ def read(path: Path) -> dict[str, Any]:
     return content
 
 
-def check_executed(path: Path) -> None:
+def check_executed(path: Path, name: str | None = None) -> None:
     """Refuse an executed notebook that holds an error or a code cell that never ran.
 
     papermill leaves such a file behind when a run fails, and ends quietly when a cell calls ``sys.exit(0)``.
+
+    Args:
+        path: the executed notebook.
+        name: what to call it in a message; default: its path.
 
     Raises:
         NotebookFailed: names the first such cell, counting code cells from 1.
@@ -136,6 +140,8 @@ def check_executed(path: Path) -> None:
             continue
         for output in cell.get("outputs", []):
             if output.get("output_type") == "error":
-                raise NotebookFailed(f"{path}: cell {number} holds an error ({output.get('ename')}); run it again")
+                raise NotebookFailed(
+                    f"{name or path}: cell {number} ended in {output.get('ename')}; mend it and run it again"
+                )
         if cell.get("execution_count") is None:
-            raise NotebookFailed(f"{path}: cell {number} has no output, since it never ran; run it again")
+            raise NotebookFailed(f"{name or path}: cell {number} has no output, since it never ran; run it again")

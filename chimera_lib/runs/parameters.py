@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chimera_lib.errors import ChimeraError, UnknownName
-from chimera_lib.runs.annotations import MISSING, SCALARS, fit, literal, read, read_typed
+from chimera_lib.runs.annotations import MISSING, SCALARS, fit, literal, plain, read, read_typed
 from chimera_lib.runs.notebooks import Notebook, text
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def check(values: Mapping[str, Any], notebook: Notebook) -> dict[str, Any]:
     fitted: dict[str, Any] = {}
     for name, value in values.items():
         fits, fitted[name] = fit(value, read(known[name].annotation))
-        if not fits:
+        if not fits or not plain(value):
             raise _misfit(notebook, known[name], value)
     return fitted
 
@@ -157,4 +157,5 @@ def _known(values: Mapping[str, Any], notebook: Notebook) -> dict[str, Parameter
 
 
 def _misfit(notebook: Notebook, parameter: Parameter, value: Any) -> ChimeraError:
-    return ChimeraError(f"parameter {parameter.name!r} of {notebook.name} is {parameter.annotation}, not {value!r}")
+    wanted = parameter.annotation or "a number, a text, or a list or mapping of them"
+    return ChimeraError(f"parameter {parameter.name!r} of {notebook.name} is {wanted}, not {value!r}")

@@ -11,9 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 import chimera_lib
+
+hypothesis.settings.register_profile("patient", deadline=None)  # the machine may be busy; the tests' own limit holds
+hypothesis.settings.load_profile("patient")
 
 CHIMERA = [sys.executable, "-m", "chimera_lib.cli"]
 
