@@ -134,6 +134,7 @@ def check_executed(path: Path, name: str | None = None) -> None:
     Raises:
         NotebookFailed: names the first such cell, counting code cells from 1.
     """
+    label = name or path
     code = [cell for cell in read(path)["cells"] if cell["cell_type"] == "code"]
     for number, cell in enumerate(code, start=1):
         if not text(cell).strip():
@@ -141,7 +142,7 @@ def check_executed(path: Path, name: str | None = None) -> None:
         for output in cell.get("outputs", []):
             if output.get("output_type") == "error":
                 raise NotebookFailed(
-                    f"{name or path}: cell {number} ended in {output.get('ename')}; mend it and run it again"
+                    f"{label}: cell {number} ended in {output.get('ename')}; mend it and run it again"
                 )
         if cell.get("execution_count") is None:
-            raise NotebookFailed(f"{name or path}: cell {number} has no output, since it never ran; run it again")
+            raise NotebookFailed(f"{label}: cell {number} has no output, since it never ran; run it again")
