@@ -59,6 +59,8 @@ BACKENDS = {
     "jax": "JAX",
 }
 
+DEBIAN_TORCH = "/usr/lib/python3/dist-packages/torch"  # under /usr/bin/python3; takes any BLAS
+
 # Packages that measurements do not depend on, but the book does.
 OTHERS = ("scipy", "transformers", "onnx", "papermill", "jupyter-book", "Sphinx")
 
@@ -146,9 +148,12 @@ def backends() -> list[str]:
     missing = "missing (pip install 'chimera-lib[backends]')"
     lines = [f"{library}: {package} {version(package) or missing}" for package, library in BACKENDS.items()]
     for backend in registry.known():
-        file, hint = backend.options.get("path", ""), backend.options.get("install", "")
-        if file and ":" not in backend.name:
-            lines.append(f"{backend.name}: {file if Path(file).exists() else f'missing ({hint})'}")
+        options = backend.options
+        needs = [options[key] for key in ("path", "blas") if key in options]
+        if needs and ":" not in backend.name:
+            needs += [DEBIAN_TORCH] if backend.interpreter else []
+            state = needs[0] if all(Path(need).exists() for need in needs) else f"missing ({options['install']})"
+            lines.append(f"{backend.name}: {state}")
     return [*lines, f"{len(registry.known())} names in all, with their kernel sets"]
 
 

@@ -134,13 +134,13 @@ def reasons(tree: ast.AST) -> list[str]:
     for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
         name = call.func.attr if isinstance(call.func, ast.Attribute) else ""
         if name in {"skip", "skipif", "importorskip"}:
-            texts = [k.value for k in call.keywords if k.arg in {"reason", "msg"}] or (
-                call.args[:1] if name == "skip" else []
-            )
-            pieces = [
-                [n.value for n in ast.walk(t) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
-                for t in texts
-            ]
+            texts = [k.value for k in call.keywords if k.arg in {"reason", "msg"}]
+            if not texts and name == "skip":
+                texts = call.args[:1]
+            if not texts and name == "importorskip":
+                texts = [ast.Constant(f"could not import {ast.literal_eval(call.args[0])!r}")]  # pytest's own words
+            nodes = [[n for n in ast.walk(text) if isinstance(n, ast.Constant)] for text in texts]
+            pieces = [[str(n.value) for n in constants] for constants in nodes]
             found += [max(p, key=len) for p in pieces if p] or [f"line {call.lineno}: no reason"]
     return found
 
@@ -159,4 +159,4 @@ def test_the_reasons_are_really_found() -> None:
     source = (
         "pytest.skip(f'no {x} is here')\n@pytest.mark.skipif(True, reason='why')\ndef t(): pytest.importorskip('ray')"
     )
-    assert sorted(reasons(ast.parse(source))) == [" is here", "line 3: no reason", "why"]
+    assert sorted(reasons(ast.parse(source))) == [" is here", "could not import 'ray'", "why"]
