@@ -26,15 +26,11 @@ def differences(pairs: Mapping[str, np.ndarray], gaps: np.ndarray) -> Figure:
     import matplotlib.pyplot as plt
 
     figure, axis = plt.subplots(figsize=(7, 3.8))
-    bins = np.logspace(-9, 2, 100)
     for colour, (name, values) in zip(COLOURS, pairs.items(), strict=False):
         flat = np.asarray(values).ravel()
-        label = f"{name} ({np.mean(flat == 0):.0%} bit-equal)"
-        counts, _ = np.histogram(flat[flat > 0], bins)
-        axis.stairs(counts / max(1, flat.size), bins, color=colour, label=label, linewidth=1.6)
-    counts, _ = np.histogram(gaps, bins)
-    axis.stairs(counts / len(gaps), bins, color="#555555", fill=True, alpha=0.35, label="margins of natural images")
-    axis.set(xscale="log", xlabel="logit units (log scale)", ylabel="share of values in bin")
+        axis.ecdf(flat[flat > 0], color=colour, label=f"{name} ({np.mean(flat == 0):.0%} bit-equal)", linewidth=1.4)
+    axis.ecdf(gaps, color="#555555", linewidth=4, alpha=0.6, label="margins of natural images")
+    axis.set(xscale="log", xlabel="logit units (log scale)", ylabel="share of values below", xlim=(1e-9, 1e2))
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
     return figure
 
