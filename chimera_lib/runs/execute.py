@@ -73,6 +73,7 @@ def execute(task: Task, answers: IO[str]) -> dict[str, Any]:
     """Execute a task and leave the four files of a run in ``scratch/run``; returns facts about it."""
     import yaml
     from papermill.execute import execute_notebook
+    from traitlets.config import Config
 
     from chimera_lib.runs.environment import capture
 
@@ -89,6 +90,8 @@ def execute(task: Task, answers: IO[str]) -> dict[str, Any]:
         progress_bar=False,
         request_save_on_cell_execute=False,
         start_timeout=_START_TIMEOUT,
+        # With its key in it, the file would else stay behind in /tmp when this process is killed.
+        config=Config({"KernelManager": {"connection_file": str(scratch / "connection.json")}}),
     )
     if not (run / METRICS).exists():
         (run / METRICS).write_text("{}\n")

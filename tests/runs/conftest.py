@@ -34,9 +34,14 @@ class Project:
         return self.root / "runs"
 
     @property
+    def temporary(self) -> Path:
+        """Where the processes of the project put what they mean to delete."""
+        return self.root / "tmp"
+
+    @property
     def environment(self) -> dict[str, str]:
-        added = {"CHIMERA_DATA": str(self.root / "data"), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(self.library)}
-        return {**os.environ, **added}
+        added = {"CHIMERA_DATA": self.root / "data", "TMPDIR": self.temporary, "PYTHONPATH": self.library}
+        return {**os.environ, "OMP_NUM_THREADS": "1", **{name: str(value) for name, value in added.items()}}
 
     def write(self, name: str, *sources: str, parameters: str = "", metadata: dict[str, Any] | None = None) -> Path:
         """Write a notebook with a parameters cell (where there are parameters) and one code cell per source."""
@@ -104,6 +109,7 @@ def project(tmp_path: Path, library: Path, monkeypatch: pytest.MonkeyPatch) -> P
     root = tmp_path / "project {x}"  # papermill takes braces in paths for templates of its own
     profiles = root / "notebooks" / "profiles"
     profiles.mkdir(parents=True)
+    (root / "tmp").mkdir()
     (profiles / "quick.yml").write_text("# the notebooks' own defaults\n")
     (profiles / "full.yml").write_text("images/01-first:\n  steps: 7\n")
     monkeypatch.setenv("CHIMERA_DATA", str(root / "data"))

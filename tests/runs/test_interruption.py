@@ -81,6 +81,7 @@ def test_kill_9_at_random_moments(pair):
         assert rerun.stderr.count("reused") == len(mine)
         reused += len(mine)
         assert [path.name for path in (pair.runs / ".partial").iterdir()] == ["store.lock"], "what was left is swept"
+        assert list(pair.temporary.iterdir()) == [], "nor does a kernel's key stay behind elsewhere"
     assert killed_parents == 5
     assert killed_kernels >= 3
     assert reused >= 5, "the moments were such that some first notebooks had finished"
