@@ -66,6 +66,8 @@ def gap_paths(paths: Mapping[str, Sequence[Sequence[float]]], noise: float) -> F
             axis.plot(np.arange(len(line)), np.maximum(line, floor), color=COLOURS[0], alpha=0.6, linewidth=1)
             axis.plot(len(line) - 1, max(line[-1], floor), "o", color=COLOURS[1], markersize=4)
         axis.axhspan(floor / 2, noise, color=COLOURS[2], alpha=0.25, linewidth=0)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.set_xlim(-0.5, max(4, max(len(line) for line in lines)))
         axis.set(yscale="log", title=name.replace(": ", "\n"), xlabel="step")
     axes[0][0].set(ylabel="top-two logit gap (log scale)", ylim=(floor / 2, None))
     return figure
@@ -88,12 +90,14 @@ def walk_frame(
     import matplotlib.pyplot as plt
 
     first, second = np.sort(np.argsort(-logits[0].astype(np.float64), kind="stable")[:2])
-    figure, axes = plt.subplots(1, 3, figsize=(8, 2.7), width_ratios=(1, 1, 2.2))
+    figure, axes = plt.subplots(1, 3, figsize=(8, 3.0), width_ratios=(1, 1, 2.2))
     axes[0].imshow(point)
     axes[0].set_title("picture", fontsize=9)
     change = point.astype(int) - start
     axes[1].imshow(np.clip(0.5 + change / (2 * CHANGE_RANGE), 0, 1))
-    axes[1].set_title(f"change: {np.abs(change).max()} levels\nat most, {np.count_nonzero(change)} values", fontsize=9)
+    axes[1].set_title(
+        f"{np.count_nonzero(change)} values changed,\nby {np.abs(change).max()} of 255 at most", fontsize=9
+    )
     for axis in axes[:2]:
         axis.set_axis_off()
     gaps = logits[:, first].astype(np.float64) - logits[:, second]
@@ -101,8 +105,8 @@ def walk_frame(
         said = classes[first] if gap > 0 else classes[second]
         axes[2].plot(gap, row, "o", color=COLOURS[row], markersize=9)
         axes[2].annotate(
-            f"{name}: {said} ({gap:+.1e})", (0.5, row), xycoords=("axes fraction", "data"),
-            xytext=(0, 9), textcoords="offset points", ha="center", fontsize=9,
+            f"{name}: {said} ({gap:+.1e})", (0.02, row), xycoords=("axes fraction", "data"),
+            xytext=(0, 9), textcoords="offset points", fontsize=9, bbox={"color": "white", "pad": 1},
         )  # fmt: skip
     axes[2].axvline(0, color="black", linewidth=1)
     axes[2].set_xscale("symlog", linthresh=1e-6)
