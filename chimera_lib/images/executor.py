@@ -161,7 +161,8 @@ class Executor:
     def _batch_norm(self, op: Op, inputs: list[np.ndarray], out: np.ndarray) -> tuple[np.ndarray, Step]:
         """x * scale, rounded, then + shift, rounded."""
         x = inputs[0]
-        scale, shift = (term.reshape(-1, *(1,) * (x.ndim - 1)) for term in batch_norm_terms(op, self.arrays))
+        each = (-1, 1, 1) if x.ndim == 3 else (1, -1)  # one number a channel, or one an entry of a vector
+        scale, shift = (term.reshape(each) for term in batch_norm_terms(op, self.arrays))
 
         def step() -> None:
             np.multiply(x, scale, out=out)

@@ -74,7 +74,7 @@ def load(path: Path) -> Network:
     try:
         program, arrays = executor.read(str(path))
         return Network(program["ops"], arrays, tuple(program["input_shape"]))
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise ChimeraError(
             f"{path} is not a saved network ({error}); expected an .npz that Network.save wrote"
         ) from error

@@ -98,12 +98,10 @@ class _Converter:
         if node.target in (operator.add, operator.iadd, torch.add):
             self._add(node, {})
             return
-        for function, method in FUNCTIONS:
+        for function, method, signature in FUNCTIONS:
             if node.target is function:
-                normal = node.normalized_arguments(self.module, normalize_to_only_use_kwargs=True)
-                _need(normal is not None, "its arguments are not plain")
-                assert normal is not None
-                method(self, node, {key: self._attribute(value) for key, value in normal.kwargs.items()})
+                given = dict(zip(signature, node.args, strict=False)) | node.kwargs
+                method(self, node, {key: self._attribute(value) for key, value in (signature | given).items()})
                 return
         raise Unsupported("there is no such operation here")
 
@@ -224,15 +222,24 @@ MODULES: list[tuple[Any, Callable[[_Converter, fx.Node, Arguments], None]]] = [
     (nn.Flatten, _Converter._flatten),
     ((nn.Dropout, nn.Dropout2d, nn.Identity), _Converter._nothing),
 ]
-FUNCTIONS: list[tuple[Any, Callable[[_Converter, fx.Node, Arguments], None]]] = [
-    (F.conv2d, _Converter._conv),
-    (F.linear, _Converter._linear),
-    (F.batch_norm, _Converter._batch_norm),
-    (F.relu, _Converter._relu),
-    (torch.relu, _Converter._relu),
-    (F.max_pool2d, _Converter._max_pool),
-    (F.avg_pool2d, _Converter._avg_pool),
-    (F.adaptive_avg_pool2d, _Converter._global_pool),
-    (torch.flatten, _Converter._flatten),
-    (F.dropout, _Converter._nothing),
+X: Arguments = {"input": None}
+CONV = {**X, "weight": None, "bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+NORM = {**X, "running_mean": None, "running_var": None, "weight": None, "bias": None, "training": False}
+POOL = {**X, "kernel_size": None, "stride": None, "padding": 0}
+# torch's functions with their arguments in order and the defaults that they have there.
+FUNCTIONS: list[tuple[Any, Callable[[_Converter, fx.Node, Arguments], None], Arguments]] = [
+    (F.conv2d, _Converter._conv, CONV),
+    (F.linear, _Converter._linear, {**X, "weight": None, "bias": None}),
+    (F.batch_norm, _Converter._batch_norm, {**NORM, "momentum": 0.1, "eps": 1e-5}),
+    (F.relu, _Converter._relu, X),
+    (torch.relu, _Converter._relu, X),
+    (F.max_pool2d, _Converter._max_pool, {**POOL, "dilation": 1, "ceil_mode": False, "return_indices": False}),
+    (
+        F.avg_pool2d,
+        _Converter._avg_pool,
+        {**POOL, "ceil_mode": False, "count_include_pad": True, "divisor_override": None},
+    ),
+    (F.adaptive_avg_pool2d, _Converter._global_pool, {**X, "output_size": None}),
+    (torch.flatten, _Converter._flatten, {**X, "start_dim": 0, "end_dim": -1}),
+    (F.dropout, _Converter._nothing, X),
 ]

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from chimera_lib.images.oracle import Oracle
 from torch import nn
 
 from chimera_lib.images import models
+from chimera_lib.images.backends.registry import Backend
 from chimera_lib.images.network import Network, from_torch
+from chimera_lib.images.oracle import Oracle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 PAIR = ("openblas", "blis")
 
@@ -53,3 +55,39 @@ def pictures() -> np.ndarray:
     coarse = torch.from_numpy(rng.random((12, 3, 5, 5)))
     smooth = nn.functional.interpolate(coarse, size=32, mode="bicubic", align_corners=True).clamp(0, 1)
     return (smooth * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+
+
+RUNNER = """
+import ctypes, os, signal, time
+import numpy as np
+
+class Model:
+    count = 0
+
+    def __init__(self, run):
+        self.run = run
+
+    def info(self):
+        return {{"version": "1", "kernels": "scripted"}}
+
+    def predict(self, image):
+        self.count += 1
+        {predict}
+        return self.run.predict(image)
+
+def start(network, options, executor):
+    {start}
+    return Model(executor.Executor(*executor.read(network), lambda a, b, out: np.matmul(a, b, out=out)))
+"""
+
+
+@pytest.fixture
+def scripted(tmp_path: Path) -> Callable[..., Backend]:
+    """Makes a backend that runs given statements when it starts or before each image (``self.count`` from 1)."""
+
+    def make(name: str = "scripted", predict: str = "pass", start: str = "pass") -> Backend:
+        runner = tmp_path / f"{name}.py"
+        runner.write_text(RUNNER.format(predict=predict, start=start))
+        return Backend(name, "scripted", runner)
+
+    return make

@@ -61,7 +61,7 @@ def probes(shape: tuple[int, int, int] = (3, 32, 32), count: int = 32, seed: int
     rng = np.random.default_rng(seed)
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None])
     noise = np.fft.fft2(rng.standard_normal((count, channels, height, width)))
-    smooth = np.fft.ifft2(noise / np.maximum(frequency, 1 / max(height, width))).real
+    smooth = np.fft.ifft2(noise / np.maximum(frequency, 1 / max(height, width)) ** 1.5).real
     smooth = smooth / smooth.std((1, 2, 3), keepdims=True) * 60 + rng.uniform(80, 170, (count, channels, 1, 1))
     return smooth.clip(0, 255).round().astype(np.uint8).transpose(0, 2, 3, 1)
 

@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from chimera_lib.errors import BackendDied, BackendUnavailable, BadImage, ChimeraError
+from chimera_lib.errors import BackendDied, BackendUnavailable, BadImage
 from chimera_lib.images import executor
 from chimera_lib.images.backends import environment, registry
 
@@ -41,6 +41,8 @@ def check_images(images: np.ndarray, shape: tuple[int, int, int]) -> None:
         raise BadImage(f"images are {images.dtype}; expected uint8 (0 to 255)")
     if images.ndim != 4 or images.shape[1:] != (height, width, channels):
         raise BadImage(f"images have shape {images.shape}; expected (N, {height}, {width}, {channels})")
+    if not len(images):
+        raise BadImage("no images; expected at least one")
 
 
 class Worker:
@@ -171,8 +173,6 @@ class Worker:
         for first in range(0, len(images), CHUNK):
             self.send(images[first : first + CHUNK])
             parts.append(self.receive())
-        if not parts:
-            raise ChimeraError("no images to predict; expected at least one")
         return np.concatenate(parts)
 
     def close(self) -> None:
