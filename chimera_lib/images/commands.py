@@ -61,6 +61,18 @@ def test_images() -> np.ndarray:
     return cifar10.load()["test_images"]
 
 
+@app.command("backends")
+def show_backends(
+    only: Annotated[str, typer.Option(help="Names with commas between; all that are known where empty.")] = "",
+    model: ModelName = "cifarvgg",
+) -> None:
+    """Show which backends this machine has, what each really is, and which give identical bits."""
+    from chimera_lib.images.backends import equivalence
+
+    _, network = load_model(model)
+    equivalence.print_backends(network, names(only) or None, report=typer.echo)
+
+
 @app.command()
 def train(
     model: ModelName = "cifarvgg",
