@@ -141,8 +141,6 @@ def check_executed(path: Path, name: str | None = None) -> None:
             continue
         for output in cell.get("outputs", []):
             if output.get("output_type") == "error":
-                raise NotebookFailed(
-                    f"{label}: cell {number} ended in {output.get('ename')}; mend it and run it again"
-                )
+                raise NotebookFailed(f"{label}: cell {number} ended in {output.get('ename')}; mend it and run it again")
         if cell.get("execution_count") is None:
             raise NotebookFailed(f"{label}: cell {number} has no output, since it never ran; run it again")
