@@ -19,7 +19,7 @@ book: assets
 	$(BIN)/chimera book --profile $(PROFILE) --jobs $(JOBS)
 
 test: assets
-	@command -v chromium chromium-browser google-chrome >/dev/null 2>&1 || \
+	@command -v chromium >/dev/null 2>&1 || \
 	  echo "make test: no Chromium here, so the tests that open the book in a browser are skipped (apt install chromium)"
 	$(BIN)/python -m pytest
 
@@ -41,7 +41,7 @@ $(READY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $(PYTHON) is $$($(PYTHON) --version 2>&1), expected 3.11 or newer: make PYTHON=python3.11 ..." >&2; exit 2; }
 	@if [ -e .venv/.unfinished ]; then echo "make: beginning .venv anew, the last bootstrap was interrupted"; rm -rf .venv; fi
-	@echo "make: installing into .venv (about 2 GB; some minutes the first time)"
+	@echo "make: installing into .venv (about 4 GB; some minutes the first time)"
 	@mkdir -p .venv && touch .venv/.unfinished && rm -f .venv/.ready-*
 	@$(PYTHON) -m venv .venv || { echo "error: $(PYTHON) cannot make a virtual environment (Debian: apt install python3-venv)" >&2; exit 2; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[$(EXTRAS)]"

@@ -71,7 +71,7 @@ TOOLS = {
     "chromium": "the browser tests",
 }
 
-ROOMY = 4e9  # bytes: an environment, the data and a built book
+ROOMY = 6e9  # bytes: an environment, the data and a built book
 
 
 app = typer.Typer(rich_markup_mode=None)

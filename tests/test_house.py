@@ -13,6 +13,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -61,6 +62,14 @@ def test_notebook_has_no_outputs_and_one_parameters_cell(path: Path) -> None:
     code = [cell for cell in cells if cell["cell_type"] == "code"]
     assert not [i for i, cell in enumerate(code) if cell["outputs"] or cell["execution_count"] is not None]
     assert sum("parameters" in cell["metadata"].get("tags", []) for cell in cells) == 1
+
+
+def test_the_commit_hook_finds_nothing_to_strip() -> None:
+    hooks = yaml.safe_load((PROJECT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    (entry,) = [hook["entry"].split() for hook in hooks if hook["id"] == "nbstripout"]
+    command = [TOOLS / Path(entry[0]).name, *entry[1:], "--verify", "--dry-run", *notebooks()]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("path", notebooks(), ids=lambda p: p.stem)
