@@ -98,7 +98,8 @@ def page(figures: list[Figure], metrics: Metrics) -> str:
 
 def _table(rows: list[tuple[Figure, Measurement | None]], letters: dict[str, str]) -> list[str]:
     lines = ["````{list-table}", ":header-rows: 1", ":class: table-of-figures", ""]
-    table, told = [_COLUMNS], ""
+    table: list[tuple[str, ...]] = [_COLUMNS]
+    told = ""
     for figure, measured in rows:
         command = _command(figure, measured)
         shown = _row(figure, measured, letters)

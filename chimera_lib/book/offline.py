@@ -21,7 +21,15 @@ _LOADS = (
         rf"<link\b(?=[^>]*\brel\s*=\s*[\"']?[\w ]*(?:stylesheet|preload|icon))[^>]*?\shref{_ELSEWHERE}", re.IGNORECASE
     ),
 )
-_FONT_PRELOAD = re.compile(r"<link\b(?=[^>]*\brel=\"preload\")(?=[^>]*\bas=\"font\")[^>]*>\s*")
+# Left out of every page. The theme asks for its icon fonts ahead of need, in a way that browsers refuse from file://;
+# its style sheet asks for the same fonts in a way that they allow. Thebe would run cells on a server elsewhere; it is
+# off, and what is left of it is declared twice, which is an error in itself.
+_DROPPED = (
+    re.compile(r"<link\b(?=[^>]*\brel=\"preload\")(?=[^>]*\bas=\"font\")[^>]*>\s*"),
+    re.compile(r"<script>const THEBE_JS_URL[^<]*</script>\s*"),
+    re.compile(r"<script\b[^>]*\bsrc=\"[^\"]*sphinx-thebe\.js[^\"]*\"[^>]*></script>\s*"),
+    re.compile(r"<script type=\"text/x-thebe-config\">[^<]*</script>\s*"),
+)
 
 
 def complete(html: Path) -> None:
@@ -37,9 +45,9 @@ def complete(html: Path) -> None:
         if found := outside(content):
             where = page.relative_to(html)
             raise ChimeraError(f"{where} would load from the network: {found[:120]!r}; keep a copy in book/ instead")
-        # The theme asks for its icon fonts ahead of need, in a way that browsers refuse from file://. The style
-        # sheet asks for the same fonts in a way that they allow.
-        page.write_text(_FONT_PRELOAD.sub("", content), encoding="utf-8")
+        for pattern in _DROPPED:
+            content = pattern.sub("", content)
+        page.write_text(content, encoding="utf-8")
 
 
 def outside(content: str) -> str:
