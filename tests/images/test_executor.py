@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -103,6 +104,7 @@ def test_unknown_operation_is_named() -> None:
 def test_what_a_worker_loads_needs_nothing_of_this_package(name: str) -> None:
     """Loaded by path in an interpreter that cannot see the package, as Debian's Python cannot."""
     path = Path(executor.__file__).parent / name
+    ast.parse(path.read_text(), feature_version=(3, 9))  # and no newer syntax than other interpreters read
     code = (
         "import sys, importlib.util as u; import numpy; sys.modules['chimera_lib'] = None; "
         f"s = u.spec_from_file_location('part', {str(path)!r}); m = u.module_from_spec(s); s.loader.exec_module(m)"

@@ -66,6 +66,11 @@ def probes(shape: tuple[int, int, int] = (3, 32, 32), count: int = 32, seed: int
     return smooth.clip(0, 255).round().astype(np.uint8).transpose(0, 2, 3, 1)
 
 
+def resolve(backend: str | registry.Backend) -> registry.Backend:
+    """A backend by name, or as it is; raises UnknownName."""
+    return registry.get(backend) if isinstance(backend, str) else backend
+
+
 def measure(
     network: Network, backend: registry.Backend, images: np.ndarray, timeout: float
 ) -> tuple[dict[str, str], np.ndarray, float]:
@@ -87,8 +92,7 @@ def rows(
     images = probes(network.input_shape) if images is None else images
     classes: dict[bytes, int] = {}
     reference: np.ndarray | None = None
-    for each in registry.known() if backends is None else backends:
-        backend = registry.get(each) if isinstance(each, str) else each
+    for backend in registry.known() if backends is None else [resolve(each) for each in backends]:
         row = Row(backend.name, backend.library, backend.family)
         try:
             facts, logits, milliseconds = measure(network, backend, images, timeout)
@@ -129,15 +133,16 @@ def survey(
 
 def print_backends(
     network: Network,
-    backends: Sequence[str] | None = None,
+    backends: Sequence[str | registry.Backend] | None = None,
     images: np.ndarray | None = None,
     report: Callable[[str], None] = print,
 ) -> list[Row]:
     """Print the table line by line as it is measured, then how many libraries and classes there are."""
+    chosen = registry.known() if backends is None else [resolve(each) for each in backends]
     layout = "{:<25} {:<11} {:<12} {:<20} {:>5} {:>8} {:>9}  {}".format
     report(layout("backend", "library", "version", "kernels", "class", "ms/image", "max diff", "file, or why not"))
     table = []
-    for row in rows(network, backends, images):
+    for row in rows(network, chosen, images):
         numbers = (
             [str(row.bit_class), f"{row.milliseconds:.1f}", f"{row.difference:.1e}"] if row.available else ["-"] * 3
         )
