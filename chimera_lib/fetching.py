@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 STALL = 120.0  # seconds without a new byte after which a download is given up
 EVERY = 5.0  # seconds between two progress lines
 
+# Runs a command in such a way that it, and all it started, ends when our end of the pipe on its standard input closes,
+# as it does when we are killed: nobody else would then end a download that goes on for nobody.
+LEASH = 'exec 3<&0; (read -r _; kill -KILL 0) <&3 3<&- & exec "$@" </dev/null 3<&-'
+
 
 class SourceUnavailable(ChimeraError):  # noqa: N818  (like the classes of chimera_lib.errors)
     """One source of an asset cannot be used here; the message says why."""
@@ -166,9 +170,9 @@ def run_tool(command: list[str], folder: Path, report: Callable[[str], object], 
     name = Path(command[0]).name if "pip" not in command else "pip"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command,
+            ["/bin/sh", "-c", LEASH, "sh", *command],
             cwd=folder,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
             env=os.environ | {"TMPDIR": str(temporary), "npm_config_yes": "true"},
@@ -179,7 +183,7 @@ def run_tool(command: list[str], folder: Path, report: Callable[[str], object], 
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            process.communicate()
     if process.returncode != 0:
         explain(name, log.read_text(errors="replace"), folder)
 

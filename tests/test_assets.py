@@ -15,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from chimera_lib import assets, unpacking
@@ -29,6 +30,7 @@ CONTENT = unpacking.tree_checksum({n: (len(b), hashlib.sha256(b).hexdigest()) fo
 
 NPM = """#!/bin/sh
 # A stand-in for npm that takes its time: the archive arrives in twenty pieces.
+echo $$ > "$ARCHIVE.pid"
 size=$(wc -c < "$ARCHIVE")
 for i in $(seq 0 19); do
   tail -c +$((i * (size / 20 + 1) + 1)) "$ARCHIVE" | head -c $((size / 20 + 1)) >> thing-1.0.tgz
@@ -231,6 +233,20 @@ def test_ten_kills_leave_nothing_that_is_taken_for_whole(thing: Asset) -> None:
     assert interrupted >= 5, "the kills came too late to mean anything"
     assert assets.fetch("thing", report=lambda _: None) == assets.verify("thing")
     assert leftovers() == []
+
+
+def test_a_download_ends_with_the_process_that_asked_for_it(thing: Asset, archive: Path) -> None:
+    process = driver(thing, pause=5)
+    while not leftovers() or not Path(f"{archive}.pid").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    tool = int(Path(f"{archive}.pid").read_text())
+    process.kill()
+    process.communicate(timeout=5)
+    deadline = time.monotonic() + 5
+    while psutil.pid_exists(tool) and psutil.Process(tool).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline, "the download goes on for nobody"
+        time.sleep(0.01)
 
 
 def test_two_processes_fetch_once(thing: Asset) -> None:
