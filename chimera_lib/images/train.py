@@ -208,6 +208,7 @@ def train(
         "recipe": {f.name: getattr(recipe, f.name) for f in fields(recipe)},
         "precision": resolve_precision(recipe.precision, device),
         "device": device,
+        "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "seconds": round(spent),
         "held_out_accuracy": accuracy(model.eval(), *held_out, device),
@@ -218,4 +219,31 @@ def train(
     save_file(weights, temporary, metadata={"model": recipe.model})
     temporary.replace(output / f"{recipe.model}.safetensors")
     (output / f"{recipe.model}.json").write_text(json.dumps(card, indent=2) + "\n")
+    (output / f"{recipe.model}.md").write_text(card_text(card))
     return card
+
+
+def card_text(card: dict[str, object]) -> str:
+    """The model card for people: what the weights are, where they come from, what they are good for."""
+    name = str(card["model"])
+    recipe = "\n".join(f"| {key} | {value} |" for key, value in dict(card["recipe"]).items())  # type: ignore[call-overload]
+    return f"""# {name}
+
+{(models.MODELS[name].__doc__ or "").splitlines()[0]}
+
+- **Input**: RGB images of 32x32 pixels as float32, `uint8 / 255`, no normalisation, shape (B, 3, 32, 32).
+- **Output**: logits of the ten CIFAR-10 classes, shape (B, 10).
+- **Data**: {card["data"]}; the last {VALIDATION} training images only watched the training, the test images were
+  scored once, at its end.
+- **Test accuracy**: {card["test_accuracy"]:.4f} on the 10,000 CIFAR-10 test images
+  (held-out training images: {card["held_out_accuracy"]:.3f}).
+- **Made by**: `chimera images train --model {name}`, {card["seconds"]} s on {card["threads"]} thread(s) of {card["device"]},
+  torch {card["torch"]}, forward passes in {card["precision"]}; the weights are float32.
+- **Use**: studying how one network differs between linear algebra backends. It was not made to be robust,
+  fair or accurate beyond that, and its inputs are tiny pictures of ten things.
+- **Licence**: MIT, as the project.
+
+| recipe | |
+|---|---|
+{recipe}
+"""
