@@ -164,9 +164,11 @@ def test_saved_network_is_the_same_network(small_network: network.Network, tmp_p
 
 
 def test_hash_sees_every_weight(small_network: network.Network) -> None:
-    arrays = {**small_network.arrays, "head.4.bias": small_network.arrays["head.4.bias"].copy()}
-    arrays["head.4.bias"][3] = np.nextafter(arrays["head.4.bias"][3], np.float32(1))
-    assert network.Network(small_network.ops, arrays).sha256 != small_network.sha256
+    bias = small_network.ops[-1]["bias"]
+    changed = small_network.arrays[bias].copy()
+    changed[3] = np.nextafter(changed[3], np.float32(9))
+    other = network.Network(small_network.ops, {**small_network.arrays, bias: changed})
+    assert other.sha256 != small_network.sha256
 
 
 def test_pickles_are_refused(tmp_path: Path) -> None:
