@@ -12,7 +12,7 @@ BIN   := .venv/bin
 KEY   := $(shell cat pyproject.toml constraints.txt | cksum | cut -d ' ' -f 1)
 READY := .venv/.ready-$(KEY)
 
-.PHONY: book test lab clean assets
+.PHONY: book test lab clean assets venv
 .DEFAULT_GOAL := book
 
 book: assets
@@ -30,6 +30,8 @@ clean:
 	rm -rf build runs/.partial .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find chimera_lib tests -name __pycache__ -type d -prune -exec rm -rf {} +
 	@echo "make clean: left alone: .venv, runs/ (results) and the data cache; remove them by hand if they are to go"
+
+venv: $(READY)
 
 assets: $(READY)
 	@echo "make: the data this needs: $(ASSETS)"
