@@ -1,7 +1,8 @@
 """Measured numbers in prose: `{{ images/03-strategies:rate|.1% }}` becomes `97.5%`; no number is typed by hand.
 
 A reference names a notebook's metric, or one recorded by a long command: `{{ recorded/lattice:verified }}`.
-`.n` behind the metric quotes its number of observations, `.ci` its interval; a format follows a bar.
+`.n` behind the metric quotes its number of observations, `.ci` its interval. A format follows a bar: Python's, or
+`sci`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 # What looks like a reference: a path and a colon in double braces. TeX doubles braces too, but without those.
 _LIKE_REFERENCE = re.compile(r"\{\{([^{}\n]*/[^{}\n]*:[^{}\n]*)\}\}")
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _REFERENCE = re.compile(r"([\w./-]+/[\w.-]+):(\w+)(\.n|\.ci)?(?:\s*\|\s*(\S+))?")
 
 
@@ -155,9 +157,15 @@ def quote(measurement: Measurement, part: str = "", spec: str = "") -> str:
 
 
 def say(value: Any, spec: str = "") -> str:
-    """Write one value: yes or no for a truth value, four significant digits for a float without a format."""
+    """Write one value: yes or no for a truth value, four significant digits for a float without a format.
+
+    The format `sci` writes two digits and a power of ten, as in 7.2e-07 said by people; all others are Python's.
+    """
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float) and not spec:
         return str(int(value)) if value.is_integer() and abs(value) < 1e6 else format(value, ".4g")
+    if spec == "sci":
+        digits, _, power = format(value, ".1e").partition("e")
+        return f"{digits} \N{MULTIPLICATION SIGN} 10{str(int(power)).translate(_RAISED)}"
     return format(value, spec)

@@ -53,6 +53,8 @@ def test_a_reference_to_nothing_names_the_page_and_stops(metrics: Metrics, text:
 
 def test_values_are_said_as_people_write_them() -> None:
     assert [say(v) for v in (3, 3.0, 0.123456, True, "x", 1234567.0)] == ["3", "3", "0.1235", "yes", "x", "1.235e+06"]
+    said = [say(v, "sci").replace("\N{MULTIPLICATION SIGN}", "x") for v in (7.15e-7, 2, -3.04e12)]
+    assert said == ["7.2 x 10⁻⁷", "2.0 x 10⁰", "-3.0 x 10¹²"]
 
 
 def test_a_measurement_knows_where_it_was_made(metrics: Metrics) -> None:
