@@ -101,7 +101,8 @@ class Oracle:
         """The backends that are alive."""
         return tuple(worker.name for worker in self.workers)
 
-    def __enter__(self) -> Self:
+    def open(self) -> Self:
+        """Start all workers and wait until each is ready; ``with`` does the same and closes them at its end."""
         try:
             for worker in self.workers:
                 worker.launch()  # all load at the same time
@@ -111,6 +112,9 @@ class Oracle:
             self.close()
             raise
         return self
+
+    def __enter__(self) -> Self:
+        return self.open()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
