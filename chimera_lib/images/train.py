@@ -226,7 +226,8 @@ def train(
 def card_text(card: dict[str, object]) -> str:
     """The model card for people: what the weights are, where they come from, what they are good for."""
     name = str(card["model"])
-    recipe = "\n".join(f"| {key} | {value} |" for key, value in dict(card["recipe"]).items())  # type: ignore[call-overload]
+    settings: dict[str, object] = dict(card["recipe"])  # type: ignore[call-overload]
+    recipe = "\n".join(f"| {key} | {value} |" for key, value in settings.items())
     return f"""# {name}
 
 {(models.MODELS[name].__doc__ or "").splitlines()[0]}
