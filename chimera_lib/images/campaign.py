@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -78,7 +79,8 @@ def run(
     settings = Campaign(name, budget, seed, oracle.network.sha256, tuple(oracle.names))
     done = read(output, settings) if output else {}
     rows, found = [], []
-    for start in tqdm(starts, desc=name, disable=not progress):
+    pause = 0.1 if sys.stderr.isatty() else 20.0  # seconds between lines of a log
+    for start in tqdm(starts, desc=name, disable=not progress, mininterval=pause):
         if start not in done:
             cpu = time.process_time() + oracle.cpu_seconds
             outcome = search(model, images[start], oracle, budget, seed * 1_000_003 + start)

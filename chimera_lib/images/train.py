@@ -234,12 +234,12 @@ def card_text(card: dict[str, object]) -> str:
 
 - **Input**: RGB images of 32x32 pixels as float32, `uint8 / 255`, no normalisation, shape (B, 3, 32, 32).
 - **Output**: logits of the ten CIFAR-10 classes, shape (B, 10).
-- **Data**: {card["data"]}; the last {VALIDATION} training images only watched the training, the test images were
-  scored once, at its end.
+- **Data**: {card["data"]}; the last {VALIDATION} training images only watched the training, and the
+  test images were scored once, at its end.
 - **Test accuracy**: {card["test_accuracy"]:.4f} on the 10,000 CIFAR-10 test images
   (held-out training images: {card["held_out_accuracy"]:.3f}).
-- **Made by**: `chimera images train --model {name}`, {card["seconds"]} s on {card["threads"]} thread(s) of {card["device"]},
-  torch {card["torch"]}, forward passes in {card["precision"]}; the weights are float32.
+- **Made by**: `chimera images train --model {name}`, {card["seconds"]} s on {card["threads"]} thread(s) of
+  {card["device"]}, torch {card["torch"]}, forward passes in {card["precision"]}; the weights are float32.
 - **Use**: studying how one network differs between linear algebra backends. It was not made to be robust,
   fair or accurate beyond that, and its inputs are tiny pictures of ten things.
 - **Licence**: MIT, as the project.

@@ -28,7 +28,9 @@ TRIES = 16  # combinations evaluated in one batch
 ASKED = 6  # of those, shown to the oracle at most
 NEAR = 8.0  # the boundary is near when the gap is that many typical single steps
 NOISE = 8e-6  # logit gap beyond which the oracle need not be asked: several times the backends' noise
-REACH_ROUNDS = 15
+REACH_ROUNDS = 30
+PATIENCE = 6  # rounds of reaching after which the steps double, for pictures deep inside their class
+LARGEST = 8  # levels a sub-pixel may move in one round
 CLOSE_ROUNDS = 3
 
 
@@ -39,7 +41,7 @@ def search(model: nn.Module, image: np.ndarray, oracle: Asks, budget: Budget, se
     try:
         while probe.outcome.chimera is None:
             point, offset = reach(probe, image, rng), 0.0
-            for _ in range(CLOSE_ROUNDS):
+            for _ in range(CLOSE_ROUNDS if point is not None else 0):
                 point, offset = close(probe, point, offset, rng)
                 if probe.outcome.chimera is not None:
                     break
@@ -50,39 +52,47 @@ def search(model: nn.Module, image: np.ndarray, oracle: Asks, budget: Budget, se
     return probe.outcome
 
 
-def reach(probe: Probe, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Move ``image`` by sets of +-1 steps until its top-two gap is a few single steps; uint8 (H, W, 3)."""
-    point, best, smallest = image, image, np.inf
-    for _ in range(REACH_ROUNDS):
+def reach(probe: Probe, image: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
+    """Move ``image`` by sets of steps until its top-two gap is that of a few single steps.
+
+    Returns the point of smallest gap, uint8 (H, W, 3), or None where none came within ten times of that.
+    """
+    best, smallest = image, np.inf  # in single steps
+    point = image
+    for turn in range(REACH_ROUNDS):
         logits, (first, second), effect = probe.gap_gradient(point)
         gap = float(logits[first] - logits[second])
         probe.visit(point, gap)
-        if gap < smallest:
-            best, smallest = point, gap
-        if gap < NEAR * np.median(np.abs(effect)):
+        far = gap / max(float(np.median(np.abs(effect))), 1e-30)
+        if far < smallest:
+            best, smallest = point, far
+        if far < NEAR:
             break
-        point = descend(point, effect, gap, rng)
-    return best
+        point = descend(point, effect, gap, min(LARGEST, 2 ** (turn // PATIENCE)), rng)
+    return best if smallest < 10 * NEAR else None
 
 
-def descend(point: np.ndarray, effect: np.ndarray, gap: float, rng: np.random.Generator) -> np.ndarray:
+def descend(point: np.ndarray, effect: np.ndarray, gap: float, levels: int, rng: np.random.Generator) -> np.ndarray:
     """Take the fewest +-1 steps whose summed linear ``effect`` (H, W, 3) cancels ``gap``.
 
-    A random fifth of the pixels stays put, so that another walk from the same image takes another way.
+    Where all of them do not, every sub-pixel takes ``levels`` of them. A random fifth stays put, so that
+    another walk from the same image takes another way.
     """
     step = -np.sign(effect).astype(int)
     level = point.astype(int) + step
     usable = (step != 0) & (level >= 0) & (level <= 255) & (rng.random(effect.shape) < 0.8)
     strength = np.where(usable, np.abs(effect), 0.0).ravel()
+    moved = point.astype(int).ravel()
+    if strength.sum() <= gap:
+        moved += levels * np.where(usable, step, 0).ravel()
+        return np.clip(moved, 0, 255).reshape(point.shape).astype(np.uint8)
     order = np.argsort(-strength)
     total = np.cumsum(strength[order])
-    count = min(int(np.searchsorted(total, gap)), int(usable.sum()))
-    taken = order[:count]
-    if count < usable.sum():  # the largest that still fit leave a rest; one smaller step fills it
-        rest = gap - (total[count - 1] if count else 0.0)
-        last = order[count:][np.argmin(np.abs(strength[order[count:]] - rest))]
-        taken = np.append(taken, last)
-    moved = point.astype(int).ravel()
+    count = int(np.searchsorted(total, gap))
+    # The largest that still fit leave a rest; one smaller step fills it.
+    rest = gap - (total[count - 1] if count else 0.0)
+    last = order[count:][np.argmin(np.abs(strength[order[count:]] - rest))]
+    taken = np.append(order[:count], last)
     moved[taken] += step.ravel()[taken]
     return moved.reshape(point.shape).astype(np.uint8)
 
