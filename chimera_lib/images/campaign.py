@@ -6,11 +6,13 @@ NNNNN. A killed campaign goes on where it stopped; a campaign of other settings 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +23,6 @@ from chimera_lib.images.search import strategy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
     from torch import nn
 
@@ -53,6 +54,15 @@ class Campaign:
     seed: int
     network: str  # sha256 of the network
     backends: tuple[str, ...]
+    code: str  # sha256 of the search package's sources
+
+
+def sources() -> str:
+    """sha256 over the search package's files: a campaign is not continued by another version of a strategy."""
+    digest = hashlib.sha256()
+    for path in sorted((Path(__file__).parent / "search").glob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
 
 
 def run(
@@ -76,7 +86,7 @@ def run(
     from tqdm.auto import tqdm
 
     search = strategy(name)
-    settings = Campaign(name, budget, seed, oracle.network.sha256, tuple(oracle.names))
+    settings = Campaign(name, budget, seed, oracle.network.sha256, tuple(oracle.names), sources())
     done = read(output, settings) if output else {}
     rows, found = [], []
     pause = 0.1 if sys.stderr.isatty() else 20.0  # seconds between lines of a log

@@ -41,10 +41,10 @@ def search(model: nn.Module, image: np.ndarray, oracle: Asks, budget: Budget, se
     try:
         while probe.outcome.chimera is None:
             point, offset = reach(probe, image, rng), 0.0
-            for _ in range(CLOSE_ROUNDS if point is not None else 0):
-                point, offset = close(probe, point, offset, rng)
-                if probe.outcome.chimera is not None:
+            for _ in range(CLOSE_ROUNDS):
+                if point is None or probe.outcome.chimera is not None:
                     break
+                point, offset = close(probe, point, offset, rng)
     except BudgetSpent:
         pass
     if probe.outcome.chimera is not None:
