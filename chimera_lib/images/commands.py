@@ -114,9 +114,9 @@ def search(
     seed: Seed = 0,
 ) -> None:
     """Find a chimera near one image. Exit status 1 where the budget ends first."""
+    from chimera_lib.cifar10 import CLASSES
     from chimera_lib.images import campaign, png
     from chimera_lib.images import search as strategies
-    from chimera_lib.images.models import CIFAR10_CLASSES
     from chimera_lib.images.oracle import Oracle
     from chimera_lib.images.search.protocol import Budget
 
@@ -133,7 +133,7 @@ def search(
         said = zip(oracle.names, outcome.predictions, strict=True)
     output.parent.mkdir(parents=True, exist_ok=True)
     campaign.write_whole(output, png.png_bytes(outcome.chimera))
-    typer.echo(f"{output}: {', '.join(f'{name} says {CIFAR10_CLASSES[c]}' for name, c in said)} ({spent})")
+    typer.echo(f"{output}: {', '.join(f'{name} says {CLASSES[c]}' for name, c in said)} ({spent})")
 
 
 @app.command()
@@ -222,8 +222,8 @@ def compare(
     strategies: Annotated[str, typer.Option(help="With commas between; all where empty.")] = "",
     backends: Pair = "openblas,blis",
     model: ModelName = "cifarvgg",
-    evaluations: Evaluations = 5000,
-    oracle_calls: OracleCalls = 200,
+    evaluations: Evaluations = 2000,
+    oracle_calls: OracleCalls = 100,
     seed: Seed = 0,
     output: Annotated[Path, typer.Option(help="Folder for each strategy's rows and images.")] = Path("out/compare"),
     record: Record = None,

@@ -46,6 +46,11 @@ def await_no_processes(project, seconds=10.0):
         time.sleep(0.05)
 
 
+def kernels_of(project):
+    """Process numbers of the project's kernels and of what runs them."""
+    return [pid for pid, line in project.processes().items() if "runs.kernel" in line or "runs.execute" in line]
+
+
 def command(seed):
     return ["run", "images/01", "images/02", "-p", "seed", str(seed)]
 
@@ -59,14 +64,15 @@ def test_kill_9_at_random_moments(pair):
     killed_parents = killed_kernels = reused = 0
     for seed in range(1, 11):
         process = pair.start(*command(seed))
-        time.sleep(moments.uniform(0.3, 0.95 * usual))
+        time.sleep(moments.uniform(0.3, (0.95 if seed % 2 else 0.5) * usual))
         if seed % 2:
             process.kill()
             process.wait()
             await_no_processes(pair)
             killed_parents += 1
         else:
-            kernels = [pid for pid, line in pair.processes().items() if "runs.kernel" in line or "runs.execute" in line]
+            while not (kernels := kernels_of(pair)) and process.poll() is None:
+                time.sleep(0.02)
             for pid in kernels[-1:]:
                 os.kill(pid, signal.SIGKILL)
                 killed_kernels += 1

@@ -20,21 +20,14 @@ ONE_THREAD = {
     "VECLIB_MAXIMUM_THREADS": "1",
     "NUMEXPR_NUM_THREADS": "1",
 }
-# What a user's shell may hold and would silently turn a backend into another one.
-STEERING = (
-    "OPENBLAS_CORETYPE",
-    "MKL_CBWR",
-    "MKL_ENABLE_INSTRUCTIONS",
-    "BLIS_ARCH_TYPE",
-    "ONEDNN_MAX_CPU_ISA",
-    "DNNL_MAX_CPU_ISA",
-    "ATEN_CPU_CAPABILITY",
-    "XLA_FLAGS",
-)
+# What a user's shell may hold under these beginnings would silently turn a backend into another one: kernel sets,
+# blockings by cache size, dispatch levels.
+STEERING = ("OPENBLAS_", "GOTO_", "MKL_", "BLIS_", "ONEDNN_", "DNNL_", "ATEN_", "XLA_", "OMP_", "KMP_", "OV_CPU_")
 
 
 def of(backend: registry.Backend) -> dict[str, str]:
     """The worker's environment: the present one, held to one thread, without steering but the backend's own."""
     foreign = backend.interpreter is not None  # another interpreter must not look into this one's packages
-    drop = {*STEERING, *(("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV") if foreign else ())}
-    return {k: v for k, v in os.environ.items() if k not in drop} | ONE_THREAD | backend.environment
+    drop = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV") if foreign else ()
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(STEERING) and k not in drop}
+    return kept | ONE_THREAD | backend.environment
