@@ -22,7 +22,7 @@ from chimera_lib.errors import ChimeraError
 from chimera_lib.images.search import strategy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from torch import nn
 
@@ -196,3 +196,24 @@ def summary(rows: Iterable[Row]) -> dict[str, object]:
         out[f"median_{field}"] = float(np.median(values)) if values else None
         out[f"median_{field}_ci"] = stats.bootstrap(values) if len(values) > 1 else None
     return out
+
+
+def tabulate(outcomes: Mapping[str, Sequence[Outcome]], images: np.ndarray) -> list[dict[str, object]]:
+    """A table row for each search: what it found and how far it got from ``images``, uint8 (N, H, W, 3), in order.
+
+    Values changed are counted on the candidate that the search ranks first.
+    """
+    rows: list[dict[str, object]] = []
+    for name, each in outcomes.items():
+        changed = [np.count_nonzero(o.candidates[0] != image) for o, image in zip(each, images, strict=False)]
+        rows.append(
+            {
+                "search": name,
+                "starts": len(each),
+                "chimeras": sum(o.chimera is not None for o in each),
+                "smallest margin (median)": float(np.median([min(o.path) for o in each])),
+                "forward evaluations (median)": float(np.median([o.evaluations for o in each])),
+                "values changed (median)": float(np.median(changed)),
+            }
+        )
+    return rows

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -131,6 +131,20 @@ def survey(
     return list(rows(network, backends, images, timeout))
 
 
+class Count(NamedTuple):
+    """How much there is: backends that ran, their libraries, and classes of identical bits."""
+
+    backends: int
+    libraries: int
+    classes: int
+
+
+def count(table: Sequence[Row], *, system: bool = True) -> Count:
+    """Count what ran; without ``system``, only what pip installs, leaving out what needs the system's packages."""
+    ran = [row for row in table if row.available and (system or not registry.get(row.name).needs_system)]
+    return Count(len(ran), len({row.library for row in ran}), len({row.bit_class for row in ran}))
+
+
 def print_backends(
     network: Network,
     backends: Sequence[str | registry.Backend] | None = None,
@@ -149,11 +163,11 @@ def print_backends(
         about = row.path if row.available else f"not available: {row.reason}"
         report(layout(row.name, row.library, row.version[:12], row.kernels[:20], *numbers, about).rstrip())
         table.append(row)
-    found = [row for row in table if row.available]
-    libraries, classes = {row.library for row in found}, {row.bit_class for row in found}
-    report(f"{len(found)} of {len(table)} backends available: {len(libraries)} libraries, {len(classes)} bit classes")
-    if found:
-        report(
-            f"class: identical logits on the probe set; max diff: largest difference of a logit from {found[0].name}"
-        )
+    found = count(table)
+    report(
+        f"{found.backends} of {len(table)} backends available: {found.libraries} libraries, {found.classes} bit classes"
+    )
+    if found.backends:
+        first = next(row.name for row in table if row.available)
+        report(f"class: identical logits on the probe set; max diff: largest difference of a logit from {first}")
     return table

@@ -44,6 +44,11 @@ class Backend:
         """``gemm`` (our executor on a library's sgemm) or ``framework`` (a framework's own forward)."""
         return "gemm" if self.runner == GEMM else "framework"
 
+    @property
+    def needs_system(self) -> bool:
+        """Whether it takes the system's packages, and so root to install; the others come with pip."""
+        return self.interpreter is not None or str(self.options.get("path", "")).startswith(str(DEBIAN))
+
 
 OPENBLAS = {
     "library": "openblas",
