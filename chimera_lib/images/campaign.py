@@ -152,6 +152,17 @@ def load(output: Path) -> dict[int, tuple[Row, np.ndarray | None]]:
     return done
 
 
+def origins(output: Path) -> tuple[list[dict[str, object]], list[np.ndarray]]:
+    """For a manifest: where each chimera in a campaign's folder comes from, and the chimeras, uint8 (H, W, 3) each."""
+    settings = json.loads((output / "campaign.json").read_text())
+    found = [(row, image) for row, image in load(output).values() if image is not None]
+    whence: list[dict[str, object]] = [
+        {"strategy": settings["strategy"], "seed": settings["seed"], "start": row.start, "predictions": row.predictions}
+        for row, _ in found
+    ]
+    return whence, [image for _, image in found]
+
+
 def append(output: Path, row: Row, chimera: np.ndarray | None) -> None:
     """Write the image first, then the line that says it is there."""
     from chimera_lib.images.png import png_bytes

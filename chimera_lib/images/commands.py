@@ -181,11 +181,11 @@ def submit(
 
     if not (folder / "rows.jsonl").is_file():
         raise ChimeraError(f"{folder}: no rows.jsonl in it; name a folder written by `chimera images generate`")
-    found = [(row, image) for row, image in campaign.load(folder).values() if image is not None]
-    origins: list[dict[str, object]] = [{"start": row.start, "predictions": row.predictions} for row, _ in found]
-    images = [image for _, image in found][:count]
-    submission.pack(images, output, origins[:count], count)
-    typer.echo(f"{output}: {count} images, {len(images)} of them distinct; manifest {output.with_suffix('.json')}")
+    origins, images = campaign.origins(folder)
+    submission.pack(images[:count], output, origins[:count], count)
+    typer.echo(
+        f"{output}: {count} images, {len(images[:count])} of them distinct; manifest {output.with_suffix('.json')}"
+    )
 
 
 @app.command()

@@ -65,7 +65,7 @@ def chimeras(
                 progress=progress,
             )
             for row, image in zip((row for row in rows if row.found), hits, strict=True):
-                origin = {"strategy": strategy, "start": row.start, "predictions": row.predictions}
+                origin = {"strategy": strategy, "seed": seed, "start": row.start, "predictions": row.predictions}
                 found.setdefault(image.tobytes(), (image, origin))
             tried = starts.stop
     if len(found) < unique:
