@@ -90,7 +90,8 @@ def walk_frame(
     import matplotlib.pyplot as plt
 
     first, second = np.sort(np.argsort(-logits[0].astype(np.float64), kind="stable")[:2])
-    figure, axes = plt.subplots(1, 3, figsize=(8, 3.0), width_ratios=(1, 1, 2.2))
+    figure, places = plt.subplot_mosaic("ab;cc", figsize=(5.4, 4.9), height_ratios=(1.35, 1))
+    axes = [places[key] for key in "abc"]
     axes[0].imshow(point)
     axes[0].set_title("picture", fontsize=9)
     change = point.astype(int) - start
@@ -123,7 +124,7 @@ def strategies(summaries: Mapping[str, Mapping[str, Any]]) -> Figure:
 
     names = list(summaries)
     rows = np.arange(len(names))[::-1]
-    figure, axes = plt.subplots(1, 2, figsize=(8, 0.42 * len(names) + 1.2), sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(8, 0.42 * len(names) + 1.4), sharey=True)
     for row, name in zip(rows, names, strict=True):
         one = summaries[name]
         colour = COLOURS[1] if name == "lattice" else COLOURS[0]
@@ -131,7 +132,7 @@ def strategies(summaries: Mapping[str, Mapping[str, Any]]) -> Figure:
         draw_interval(axes[1], row, one["median_evaluations"], one["median_evaluations_ci"], colour, 1)
     axes[0].set_yticks(rows, [name.replace("_", " ") for name in names])
     axes[0].set(xlabel="starts that became a chimera (%)", xlim=(-3, 103))
-    axes[1].set(xlabel="forward evaluations a start (median, log scale)", xscale="log")
+    axes[1].set(xlabel="forward evaluations a start\n(median, log scale)", xscale="log")
     return figure
 
 
