@@ -90,7 +90,9 @@ def _page(encoded: list[bytes], said: list[str], caption: str) -> str:
 def _live(encoded: list[bytes], said: list[str], caption: str, live: Callable[[int], Any] | None) -> Any:
     import ipywidgets
 
-    picture = ipywidgets.Image(value=encoded[0], format="png", layout={"max_width": "min(100%, 640px)", "object_fit": "contain"})
+    picture = ipywidgets.Image(
+        value=encoded[0], format="png", layout={"max_width": "min(100%, 640px)", "object_fit": "contain"}
+    )
     slider = ipywidgets.IntSlider(
         value=0, min=0, max=len(encoded) - 1, readout=False, description="step", layout={"width": "95%"}
     )
