@@ -62,7 +62,7 @@ def test_kill_9_at_random_moments(pair):
     assert pair.chimera(*command(0)).returncode == 0
     usual = time.monotonic() - began
     killed_parents = killed_kernels = reused = 0
-    for seed in range(1, 11):
+    for seed in range(1, 21):
         process = pair.start(*command(seed))
         time.sleep(moments.uniform(0.3, (0.95 if seed % 2 else 0.5) * usual))
         if seed % 2:
@@ -88,9 +88,9 @@ def test_kill_9_at_random_moments(pair):
         reused += len(mine)
         assert [path.name for path in (pair.runs / ".partial").iterdir()] == ["store.lock"], "what was left is swept"
         assert list(pair.temporary.iterdir()) == [], "nor does a kernel's key stay behind elsewhere"
-    assert killed_parents == 5
-    assert killed_kernels >= 3
-    assert reused >= 5, "the moments were such that some first notebooks had finished"
+    assert killed_parents == 10
+    assert killed_kernels >= 8
+    assert reused >= 10, "the moments were such that some first notebooks had finished"
 
 
 def test_ctrl_c_exits_130_and_leaves_nothing(pair):
