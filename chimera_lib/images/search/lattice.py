@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 STEPS = 40  # single steps measured around a base point
-TRIES = 16  # combinations evaluated in one batch
+TRIES = 16  # combinations evaluated together
 ASKED = 6  # of those, shown to the oracle at most
 NEAR = 8.0  # the boundary is near when the gap is that many typical single steps
 NOISE = 8e-6  # logit gap beyond which the oracle need not be asked: several times the backends' noise
@@ -32,19 +32,22 @@ REACH_ROUNDS = 30
 PATIENCE = 6  # rounds of reaching after which the steps double, for pictures deep inside their class
 LARGEST = 8  # levels a sub-pixel may move in one round
 CLOSE_ROUNDS = 3
+AGAIN = 0.8  # share of the sub-pixels that may move in a round of a walk begun anew
 
 
 def search(model: nn.Module, image: np.ndarray, oracle: Asks, budget: Budget, seed: int) -> Outcome:
     """Look for an image near ``image``, uint8 (H, W, 3), on which the oracle's backends disagree."""
     probe = Probe(model, oracle, budget)
     rng = np.random.default_rng(seed)
+    share = 1.0
     try:
         while probe.outcome.chimera is None:
-            point, offset = reach(probe, image, rng), 0.0
+            point, offset = reach(probe, image, share, rng), 0.0
+            share = AGAIN
             for _ in range(CLOSE_ROUNDS):
                 if point is None or probe.outcome.chimera is not None:
                     break
-                point, offset = close(probe, point, offset, rng)
+                point, offset = close(probe, point, image, offset, rng)
     except BudgetSpent:
         pass
     if probe.outcome.chimera is not None:
@@ -52,9 +55,10 @@ def search(model: nn.Module, image: np.ndarray, oracle: Asks, budget: Budget, se
     return probe.outcome
 
 
-def reach(probe: Probe, image: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
+def reach(probe: Probe, image: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray | None:
     """Move ``image`` by sets of steps until its top-two gap is that of a few single steps.
 
+    A random ``share`` of the sub-pixels may move in each round, so that walks from one image can differ.
     Returns the point of smallest gap, uint8 (H, W, 3), or None where none came within ten times of that.
     """
     best, smallest = image, np.inf  # in single steps
@@ -68,36 +72,46 @@ def reach(probe: Probe, image: np.ndarray, rng: np.random.Generator) -> np.ndarr
             best, smallest = point, far
         if far < NEAR:
             break
-        point = descend(point, effect, gap, min(LARGEST, 2 ** (turn // PATIENCE)), rng)
+        free = rng.random(image.shape) < share
+        point = descend(point, image, np.where(free, effect, 0.0), gap, min(LARGEST, 2 ** (turn // PATIENCE)))
     return best if smallest < 10 * NEAR else None
 
 
-def descend(point: np.ndarray, effect: np.ndarray, gap: float, levels: int, rng: np.random.Generator) -> np.ndarray:
+def descend(point: np.ndarray, start: np.ndarray, effect: np.ndarray, gap: float, levels: int) -> np.ndarray:
     """Take the fewest +-1 steps whose summed linear ``effect`` (H, W, 3) cancels ``gap``.
 
-    Where all of them do not, every sub-pixel takes ``levels`` of them. A random fifth stays put, so that
-    another walk from the same image takes another way.
+    Steps that keep within the largest change from ``start`` so far come first, then those that exceed it by
+    one. Where all of them together do not cancel the gap, every sub-pixel takes ``levels`` of them.
     """
     step = -np.sign(effect).astype(int)
     level = point.astype(int) + step
-    usable = (step != 0) & (level >= 0) & (level <= 255) & (rng.random(effect.shape) < 0.8)
-    strength = np.where(usable, np.abs(effect), 0.0).ravel()
+    inside = (step != 0) & (level >= 0) & (level <= 255)
+    largest = int(np.abs(point.astype(int) - start).max())
     moved = point.astype(int).ravel()
-    if strength.sum() <= gap:
-        moved += levels * np.where(usable, step, 0).ravel()
-        return np.clip(moved, 0, 255).reshape(point.shape).astype(np.uint8)
+    for bound in (max(1, largest), largest + 1):
+        usable = inside & (np.abs(level - start) <= bound)
+        strength = np.where(usable, np.abs(effect), 0.0).ravel()
+        if strength.sum() > gap:
+            taken = fewest(strength, gap)
+            moved[taken] += step.ravel()[taken]
+            return moved.reshape(point.shape).astype(np.uint8)
+    moved += levels * np.where(inside, step, 0).ravel()
+    return np.clip(moved, 0, 255).reshape(point.shape).astype(np.uint8)
+
+
+def fewest(strength: np.ndarray, target: float) -> np.ndarray:
+    """Indices of few entries of ``strength`` (N,) that sum to about ``target``: the largest, and one that fills up."""
     order = np.argsort(-strength)
     total = np.cumsum(strength[order])
-    count = int(np.searchsorted(total, gap))
-    # The largest that still fit leave a rest; one smaller step fills it.
-    rest = gap - (total[count - 1] if count else 0.0)
+    count = int(np.searchsorted(total, target))
+    rest = target - (total[count - 1] if count else 0.0)
     last = order[count:][np.argmin(np.abs(strength[order[count:]] - rest))]
-    taken = np.append(order[:count], last)
-    moved[taken] += step.ravel()[taken]
-    return moved.reshape(point.shape).astype(np.uint8)
+    return np.append(order[:count], last)
 
 
-def close(probe: Probe, point: np.ndarray, offset: float, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+def close(
+    probe: Probe, point: np.ndarray, start: np.ndarray, offset: float, rng: np.random.Generator
+) -> tuple[np.ndarray, float]:
     """One round of measured single steps and their combinations.
 
     ``offset`` is how far the backends' mean gap was last seen to lie above the model's own: the sets are
@@ -107,7 +121,7 @@ def close(probe: Probe, point: np.ndarray, offset: float, rng: np.random.Generat
     logits = probe.logits(point[None])[0]
     first, second = top_two(logits)
     gap = logits[first] - logits[second]
-    where, step = random_steps(point, rng)
+    where, step = random_steps(point, start, rng)
     z = probe.logits(apply(point, where[:, None], step[:, None]))
     effects = z[:, first] - z[:, second] - gap
     sets = cancelling_sets(effects, gap + offset, rng)
@@ -134,13 +148,18 @@ def close(probe: Probe, point: np.ndarray, offset: float, rng: np.random.Generat
     return images[nearest], offset
 
 
-def random_steps(point: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Choose ``STEPS`` distinct sub-pixels (flat indices) and a direction, +1 or -1, that stays in 0..255."""
+def random_steps(point: np.ndarray, start: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Choose ``STEPS`` distinct sub-pixels (flat indices) and for each a direction, +1 or -1.
+
+    Values stay in 0..255, and no further from ``start`` than the sub-pixel of ``point`` that is furthest from it.
+    """
     where = rng.choice(point.size, size=min(STEPS, point.size), replace=False)
     level = point.ravel()[where].astype(int)
+    change = level - start.ravel()[where]
+    largest = max(1, int(np.abs(point.astype(int) - start).max()))
     step = rng.choice([-1, 1], size=len(where))
-    step[level == 0] = 1
-    step[level == 255] = -1
+    step[(level == 0) | (change == -largest)] = 1
+    step[(level == 255) | (change == largest)] = -1
     return where, step
 
 
@@ -169,7 +188,7 @@ def cancelling_sets(effects: np.ndarray, gap: float, rng: np.random.Generator) -
     ordered_sets = np.sort(sets, axis=1)
     distinct = (np.diff(ordered_sets, axis=1) > 0).all(axis=1)
     sets, residual = ordered_sets[distinct], residual[distinct]
-    best = np.argsort(residual)[: 4 * TRIES]
+    best = np.argsort(residual)[: 8 * TRIES]  # a set occurs up to six times, once for each way to pair it
     _, unique = np.unique(sets[best], axis=0, return_index=True)
     chosen = best[np.sort(unique)][:TRIES]
     return sets[rng.permutation(chosen)]
