@@ -27,13 +27,19 @@ _PACKAGES = ("numpy", "torch", "onnxruntime", "scipy-openblas32", "blis", "mkl",
 _FIELDS = ("command", "date", "machine", "versions", "revision", "metrics")
 
 
-def write(path: Path | str, command: str | Sequence[str], metrics: Mapping[str, Any]) -> dict[str, Any]:
+def write(
+    path: Path | str,
+    command: str | Sequence[str],
+    metrics: Mapping[str, Any],
+    backends: Mapping[str, Mapping[str, str]] | None = None,
+) -> dict[str, Any]:
     """Write a command's metrics, with its date, machine, versions and revision, whole or not at all.
 
     Args:
         path: Where to, such as `book/recorded/lattice.json`; an older file there is replaced.
         command: The command line that a reader types to get these numbers.
         metrics: Name to a number, truth value or text, or to `{"value": ..., "n": ..., "ci": [low, high]}`.
+        backends: What each backend that was measured says it is (name to facts), where the metrics are of backends.
 
     Returns:
         What was written.
@@ -51,6 +57,8 @@ def write(path: Path | str, command: str | Sequence[str], metrics: Mapping[str, 
         "revision": revision(),
         "metrics": {name: _metric(name, value) for name, value in metrics.items()},
     }
+    if backends is not None:
+        content["backends"] = {name: dict(facts) for name, facts in backends.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:

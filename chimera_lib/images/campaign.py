@@ -13,6 +13,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
     from chimera_lib.images.oracle import Oracle
     from chimera_lib.images.search.protocol import Budget, Outcome
+
+
+SEARCH = "chimera_lib.images.search."
 
 
 @dataclass(frozen=True)
@@ -53,15 +57,30 @@ class Campaign:
     budget: Budget
     seed: int
     network: str  # sha256 of the network
-    backends: tuple[str, ...]
-    code: str  # sha256 of the search package's sources
+    backends: dict[str, str]  # name -> version and kernels, as the running library says them
+    code: str  # sha256 of the strategy's sources
 
 
-def sources() -> str:
-    """sha256 over the search package's files: a campaign is not continued by another version of a strategy."""
+def settings(name: str, budget: Budget, seed: int, oracle: Oracle) -> Campaign:
+    """What a search by strategy ``name`` depends on, as far as this machine can tell."""
+    said = {backend: f"{facts['version']} {facts['kernels']}" for backend, facts in oracle.info().items()}
+    return Campaign(name, budget, seed, oracle.network.sha256, said, sources(name))
+
+
+def sources(name: str) -> str:
+    """sha256 of a strategy's file, the search files that it uses and the executor: other code, another campaign."""
+    waiting, seen = [sys.modules[strategy(name).__module__]], {}
+    while waiting:
+        module = waiting.pop()
+        seen[module.__name__] = Path(str(module.__file__)).read_bytes()
+        for value in vars(module).values():
+            home = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+            if str(home).startswith(SEARCH) and home not in seen:
+                waiting.append(sys.modules[str(home)])
+    seen["executor"] = (Path(__file__).parent / "executor.py").read_bytes()
     digest = hashlib.sha256()
-    for path in sorted((Path(__file__).parent / "search").glob("*.py")):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    for key in sorted(seen):
+        digest.update(key.encode() + b"\0" + seen[key])
     return digest.hexdigest()
 
 
@@ -86,8 +105,7 @@ def run(
     from tqdm.auto import tqdm
 
     search = strategy(name)
-    settings = Campaign(name, budget, seed, oracle.network.sha256, tuple(oracle.names), sources())
-    done = read(output, settings) if output else {}
+    done = read(output, settings(name, budget, seed, oracle)) if output else {}
     rows, found = [], []
     pause = 0.1 if sys.stderr.isatty() else 20.0  # seconds between lines of a log
     for start in tqdm(starts, desc=name, disable=not progress, mininterval=pause):
@@ -122,14 +140,14 @@ def describe(start: int, image: np.ndarray, outcome: Outcome, cpu: float, oracle
     return Row(found=True, linf=int(change.max()), l0=int((change > 0).sum()), predictions=predictions, **spent)
 
 
-def read(output: Path, settings: Campaign) -> dict[int, tuple[Row, np.ndarray | None]]:
+def read(output: Path, campaign: Campaign) -> dict[int, tuple[Row, np.ndarray | None]]:
     """What a campaign of the same settings left in ``output``; a torn last line or image is searched again.
 
     Raises ChimeraError where the folder holds a campaign of other settings.
     """
     output.mkdir(parents=True, exist_ok=True)
     head = output / "campaign.json"
-    identity = json.loads(json.dumps(asdict(settings)))
+    identity = json.loads(json.dumps(asdict(campaign)))
     if not head.is_file():
         write_whole(head, json.dumps(identity, indent=2).encode())
     elif json.loads(head.read_text()) != identity:
@@ -154,10 +172,10 @@ def load(output: Path) -> dict[int, tuple[Row, np.ndarray | None]]:
 
 def origins(output: Path) -> tuple[list[dict[str, object]], list[np.ndarray]]:
     """For a manifest: where each chimera in a campaign's folder comes from, and the chimeras, uint8 (H, W, 3) each."""
-    settings = json.loads((output / "campaign.json").read_text())
+    made = json.loads((output / "campaign.json").read_text())
     found = [(row, image) for row, image in load(output).values() if image is not None]
     whence: list[dict[str, object]] = [
-        {"strategy": settings["strategy"], "seed": settings["seed"], "start": row.start, "predictions": row.predictions}
+        {"strategy": made["strategy"], "seed": made["seed"], "start": row.start, "predictions": row.predictions}
         for row, _ in found
     ]
     return whence, [image for _, image in found]

@@ -219,6 +219,7 @@ def verify(
 @app.command()
 def compare(
     starts: Annotated[int, typer.Option(min=2, help="CIFAR-10 test images to start from.")] = 200,
+    first: Annotated[int, typer.Option(min=0, help="Number of the first of them.")] = 0,
     strategies: Annotated[str, typer.Option(help="With commas between; all where empty.")] = "",
     backends: Pair = "openblas,blis",
     model: ModelName = "cifarvgg",
@@ -233,12 +234,15 @@ def compare(
     from chimera_lib.images.search import STRATEGIES
     from chimera_lib.images.search.protocol import Budget
 
+    images = test_images()
+    if first + starts > len(images):
+        raise ChimeraError(f"--first {first} --starts {starts}: expected at most {len(images)} together")
     module, network = load_model(model)
     summaries = comparing.compare(
         module,
         network,
-        test_images(),
-        starts,
+        images,
+        range(first, first + starts),
         strategies=names(strategies) or list(STRATEGIES),
         backends=names(backends),
         budget=Budget(evaluations=evaluations, oracle_calls=oracle_calls),

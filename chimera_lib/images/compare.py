@@ -9,6 +9,7 @@ import numpy as np
 from chimera_lib import recorded, stats
 from chimera_lib.images import campaign
 from chimera_lib.images.oracle import Oracle
+from chimera_lib.images.png import decode, png_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,15 +28,16 @@ def compare(
     model: nn.Module,
     network: Network,
     images: np.ndarray,
-    starts: int,
+    starts: Sequence[int],
     *,
     strategies: Sequence[str],
     backends: Sequence[str],
     budget: Budget,
     seed: int,
     output: Path,
+    progress: bool = True,
 ) -> dict[str, Summary]:
-    """Run each strategy from the first ``starts`` of images, uint8 (N, H, W, 3); a summary for each by name.
+    """Run each strategy from ``images[starts]``, uint8 (N, H, W, 3); a summary for each by name.
 
     Every chimera found is shown again to freshly started backends, twice; ``verified`` counts those
     that are one each time.
@@ -44,23 +46,53 @@ def compare(
     for name in strategies:
         with Oracle(network, backends) as oracle:
             rows, found = campaign.run(
-                model, images, range(starts), oracle, name=name, budget=budget, seed=seed, output=output / name
+                model,
+                images,
+                starts,
+                oracle,
+                name=name,
+                budget=budget,
+                seed=seed,
+                output=output / name,
+                progress=progress,
             )
+            backend_facts = oracle.info()
         summaries[name] = campaign.summary(rows)
+        summaries[name]["backends"] = backend_facts
         summaries[name]["verified"] = verified(network, backends, found)
     return summaries
 
 
 def verified(network: Network, backends: Sequence[str], found: Sequence[np.ndarray]) -> int:
-    """How many images, uint8 (H, W, 3) each, are chimeras in every one of two rounds of fresh processes."""
+    """How many images, uint8 (H, W, 3) each, are chimeras in every one of two rounds of fresh processes.
+
+    They are shown as anybody else would see them: written as PNG and read back.
+    """
     if not found:
         return 0
-    stack = np.stack(found)
+    stack = np.stack([decode(png_bytes(image), "chimera") for image in found])
     holds = np.ones(len(stack), dtype=bool)
     for _ in range(VERIFY_ROUNDS):
         with Oracle(network, backends) as fresh:
             holds &= fresh(stack).conflict
     return int(holds.sum())
+
+
+def as_rows(summaries: Mapping[str, Summary]) -> list[dict[str, object]]:
+    """Rows for a table: what each strategy found, and its median costs and change."""
+    return [
+        {
+            "strategy": name.replace("_", " "),
+            "starts": one["n"],
+            "found": one["found"],
+            "verified": one["verified"],
+            "evaluations": one["median_evaluations"],
+            "oracle calls": one["median_oracle_calls"],
+            "CPU seconds": one["median_cpu_seconds"],
+            "largest change": one["median_linf"],
+        }
+        for name, one in summaries.items()
+    ]
 
 
 def as_text(summaries: Mapping[str, Summary]) -> str:
@@ -97,4 +129,5 @@ def write_record(path: Path, summaries: Mapping[str, Summary]) -> None:
                 metrics[f"{name}_{quantity}"] = {
                     "value": one[f"median_{quantity}"], "n": one["found"], "ci": one[f"median_{quantity}_ci"]
                 }  # fmt: skip
-    recorded.write(path, recorded.command_line(), metrics)
+    backends = next(iter(summaries.values()))["backends"]
+    recorded.write(path, recorded.command_line(), metrics, backends)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+GAP_RANGE = 30.0  # logits
 CHANGE_RANGE = 4  # 8-bit levels at which the picture of a change saturates
 
 
@@ -47,15 +48,17 @@ def difference_matrix(names: Sequence[str], logits: np.ndarray) -> Figure:
     image = axis.imshow(shown, norm=LogNorm(1e-7, max(1e-5, float(largest.max()))), cmap="viridis")
     axis.set_xticks(range(len(names)), names, rotation=90)
     axis.set_yticks(range(len(names)), names)
+    axis.set(xlabel="backend", ylabel="backend")
     axis.grid(visible=False)
-    figure.colorbar(image, ax=axis, label="largest logit difference", shrink=0.8)
+    figure.colorbar(image, ax=axis, label="largest difference (logits)", shrink=0.8)
     return figure
 
 
 def gap_paths(paths: Mapping[str, Sequence[Sequence[float]]], noise: float) -> Figure:
     """Top-two gap against step, one panel a method, one line a start; the band is where backends can differ.
 
-    ``noise`` is the measured difference between the backends' gaps, in logit units.
+    ``noise`` is the measured difference between the backends' gaps, in logit units; gaps under a
+    thirtieth of it, zero among them, are drawn there.
     """
     import matplotlib.pyplot as plt
 
@@ -79,13 +82,12 @@ def walk_frame(
     logits: np.ndarray,
     backends: Sequence[str],
     classes: Sequence[str],
-    gap_range: float,
 ) -> Figure:
     """One step of a walk: the picture, its change from the start, and the signed gap on each backend.
 
     ``start`` and ``point`` are uint8 (H, W, 3); ``logits`` (backends, classes) of the point. The gap is that between
-    the two leading classes, on a symmetric logarithmic axis up to ``gap_range``: which side of zero a
-    backend lies on is what it predicts.
+    the two leading classes, on a symmetric logarithmic axis: which side of zero a backend lies on is
+    what it predicts.
     """
     import matplotlib.pyplot as plt
 
@@ -111,7 +113,7 @@ def walk_frame(
         )  # fmt: skip
     axes[2].axvline(0, color="black", linewidth=1)
     axes[2].set_xscale("symlog", linthresh=1e-6)
-    axes[2].set(xlim=(-gap_range, gap_range), ylim=(-0.5, len(backends) - 0.2), yticks=[])
+    axes[2].set(xlim=(-GAP_RANGE, GAP_RANGE), ylim=(-0.5, len(backends) - 0.2), yticks=[])
     ticks = [-1, -1e-2, -1e-4, -1e-6, 0, 1e-6, 1e-4, 1e-2, 1]
     axes[2].set_xticks(ticks, ["$-1$", "$-10^{-2}$", "$-10^{-4}$", "", "0", "", "$10^{-4}$", "$10^{-2}$", "1"])
     axes[2].set_xlabel(f"logit gap: {classes[second]} (left) or {classes[first]} (right)")

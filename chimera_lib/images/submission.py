@@ -124,6 +124,8 @@ class Score:
     lost: dict[str, str]  # backend -> why it could not judge
     failures: tuple[str, ...]  # files that are no chimera
     source: dict[str, int]  # file name -> which distinct image it holds
+    backends: dict[str, dict[str, str]]  # what each backend says it is
+    searched: bool  # whether the manifest beside the zip says that the pair was asked during the search
 
     @property
     def hits(self) -> int:
@@ -163,6 +165,7 @@ def verify(
             verdict = oracle(stack)
             logits.append(dict(zip(oracle.names, verdict.logits, strict=True)))
             lost = dict(oracle.lost)
+            facts = oracle.info()
     said = {backend: values.argmax(1) for backend, values in logits[-1].items()}
     for backend in pair:
         if backend not in said:
@@ -184,15 +187,33 @@ def verify(
         lost=lost,
         failures=tuple(file for file, p in zip(files, place, strict=True) if not differ[p]),
         source=dict(zip(files, place, strict=True)),
+        backends=facts,
+        searched=set(pair) <= asked_in_search(path),
     )
 
 
+def asked_in_search(path: Path) -> set[str]:
+    """The backends that the manifest beside a zip names as those of the search; none where there is no manifest."""
+    manifest = path.with_suffix(".json")
+    if not manifest.is_file():
+        return set()
+    try:
+        return set(json.loads(manifest.read_text())["images"][0]["predictions"] or {})
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise BadSubmission(f"{manifest}: no manifest of a submission ({error!r}); delete it or pack again") from error
+
+
 def write_record(path: Path, score: Score) -> None:
-    """Write a score to ``path`` for the table of figures; n counts the distinct images, not their copies."""
+    """Write a score to ``path`` for the table of figures; n counts the distinct images, not their copies.
+
+    A submission was selected on the backends of its search, so its score there has no interval: it
+    says whether the finds repeat. On other backends it is a rate, with an exact interval.
+    """
+    interval = None if score.searched else stats.exact(score.hits, score.unique)
     metrics: dict[str, object] = {
-        "score": {"value": score.score, "n": score.unique, "ci": stats.exact(score.hits, score.unique)},
+        "score": {"value": score.score, "n": score.unique, "ci": interval},
         "files": score.files,
         "rounds": score.rounds,
         "repeatable": score.repeatable,
     }
-    recorded.write(path, recorded.command_line(), metrics)
+    recorded.write(path, recorded.command_line(), metrics, score.backends)
