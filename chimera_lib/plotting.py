@@ -124,12 +124,16 @@ def table(
     writer.writeheader()
     writer.writerows(rows)
     _save(f"{_plain(name)}.csv", buffer.getvalue().encode())
-    display(HTML(_table_html(rows, columns, caption, formats or {})))
+    display(HTML(_table_html(rows, columns, caption, formats or {}, label=caption or name.replace("-", " "))))
 
 
-def _table_html(rows: Sequence[Mapping[str, Any]], columns: list[str], caption: str, formats: Mapping[str, str]) -> str:
+def _table_html(
+    rows: Sequence[Mapping[str, Any]], columns: list[str], caption: str, formats: Mapping[str, str], label: str
+) -> str:
     numeric = {c for c in columns if any(_is_number(row[c]) for row in rows)}
-    lines = ['<div class="chimera-table" style="overflow-x:auto" tabindex="0"><table class="table">']
+    # It takes the focus, so that the keyboard can scroll it; what takes the focus needs a role and a name.
+    role = f'role="region" aria-label="{html.escape(label)}"'
+    lines = [f'<div class="chimera-table" style="overflow-x:auto" tabindex="0" {role}><table class="table">']
     if caption:
         lines.append(f"<caption>{html.escape(caption)}</caption>")
     align = {c: ' style="text-align:right"' if c in numeric else ' style="text-align:left"' for c in columns}

@@ -90,9 +90,8 @@ def _page(encoded: list[bytes], said: list[str], caption: str) -> str:
 def _live(encoded: list[bytes], said: list[str], caption: str, live: Callable[[int], Any] | None) -> Any:
     import ipywidgets
 
-    picture = ipywidgets.Image(
-        value=encoded[0], format="png", layout={"max_width": "min(100%, 640px)", "object_fit": "contain"}
-    )
+    # Not ipywidgets.Image, which has no alternative text.
+    picture = ipywidgets.HTML(_picture(encoded[0], said[0]))
     slider = ipywidgets.IntSlider(
         value=0, min=0, max=len(encoded) - 1, readout=False, description="step", layout={"width": "95%"}
     )
@@ -100,11 +99,17 @@ def _live(encoded: list[bytes], said: list[str], caption: str, live: Callable[[i
 
     def step(change: dict[str, Any]) -> None:
         index = change["new"]
-        picture.value = _encode(live(index)) if live else encoded[index]
+        picture.value = _picture(_encode(live(index)) if live else encoded[index], said[index])
         text.value = said[index]
 
     slider.observe(step, names="value")
     return ipywidgets.VBox([picture, slider, text, ipywidgets.HTML(html.escape(caption))])
+
+
+def _picture(content: bytes, said: str) -> str:
+    """Make an img element of the bytes of a PNG file, with what it shows for those who cannot see it."""
+    source = f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"
+    return f'<img src="{source}" alt="{html.escape(said)}" style="max-width:min(100%, 640px);object-fit:contain">'
 
 
 def _encode(frame: Any) -> bytes:

@@ -74,9 +74,16 @@ def test_table_rounds_on_the_page_and_not_in_the_file(run_folder: Path, shown: l
     assert "12.3%" in page
     assert "&lt;b&gt;" in page
     assert "<caption>Rates</caption>" in page
+    assert 'tabindex="0" role="region" aria-label="Rates"' in page
     assert ">yes<" in page
     with (run_folder / "rates.csv").open(newline="") as file:
         assert next(iter(csv.DictReader(file)))["rate"] == "0.123456789"
+
+
+def test_a_table_without_a_caption_is_called_by_its_name(run_folder: Path, shown: list[Any]) -> None:
+    plotting.table([{"a": 1}], "bit-classes")
+    assert 'role="region" aria-label="bit classes"' in shown[0].data
+    assert (run_folder / "bit-classes.csv").is_file()
 
 
 @pytest.mark.parametrize(

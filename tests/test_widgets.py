@@ -47,6 +47,9 @@ def test_a_live_kernel_gets_a_slider_that_turns(monkeypatch: pytest.MonkeyPatch)
     box = widgets.stepper(FRAMES, LABELS, "A walk")
     picture, slider, text, _ = box.children
     first = picture.value
+    assert 'alt="1 / 3 · start"' in first
+    slider.value = 1
+    assert 'alt="2 / 3 · half &lt;way&gt;"' in picture.value
     slider.value = 2
     assert text.value == "3 / 3 · boundary"
     assert picture.value != first

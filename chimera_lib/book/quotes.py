@@ -124,6 +124,7 @@ def substitute(text: str, metrics: Metrics, where: str) -> str:
     """
 
     def value(match: re.Match[str]) -> str:
+        """Give the text that a reference stands for."""
         parsed = _REFERENCE.fullmatch(match[1].strip())
         if not parsed:
             raise ChimeraError(

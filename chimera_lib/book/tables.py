@@ -40,6 +40,7 @@ def expand(text: str, metrics: Metrics, where: str) -> str:
     """
 
     def table(match: re.Match[str]) -> str:
+        """Give the Markdown table that a block stands for."""
         block = _parse(match[1], where)
         source = block["source"]
         if metrics.missing(f"{source}:"):

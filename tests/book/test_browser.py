@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ INSPECT = """async () => {
   if (window.MathJax && MathJax.startup) await MathJax.startup.promise;
   const shown = e => e.getClientRects().length > 0, begin = e => e.outerHTML.slice(0, 120);
   const all = (selector, test) => [...document.querySelectorAll(selector)].filter(test);
+  const named = e => e.getAttribute("role") && (e.getAttribute("aria-label") || "").trim();
   const flat = e => !(e.getBoundingClientRect().width > 0);
   // A picture outside of the window may be waiting; ask for it, and it must come.
   await Promise.all([...document.images].map(i => i.decode().catch(() => null)));
@@ -42,7 +44,8 @@ INSPECT = """async () => {
     overflow: overflow,
     wide: overflow > 0 ? all("body *", beyond).slice(0, 5).map(begin) : [],
     emptyImages: [...document.images].filter(i => !(i.naturalWidth > 0)).map(begin),
-    noAlt: all(".cell_output img, figure img", i => !i.alt).map(begin),
+    noAlt: all("article img, .cell_output img, figure img", i => i.alt.trim().length < 15).map(begin),
+    nameless: all("div[tabindex='0'], figure[tabindex='0']", e => !named(e)).map(begin),
     emptyFigures: all("figure", f => !f.querySelector("img, svg, canvas, table")).map(begin),
     mathLeft: all(".math", m => shown(m) && !m.querySelector("mjx-container")).map(begin),
     mathWrong: all("mjx-merror, [data-mjx-error]", () => true).map(m => m.textContent),
@@ -52,6 +55,7 @@ INSPECT = """async () => {
   };
 }"""
 
+LABELS = ["a wholly dark one", "a half bright one", "bright as <white>"]
 TURN = """box => {
   const slider = box.querySelector("input"), frames = [...box.querySelectorAll("img")];
   const seen = [];
@@ -95,7 +99,8 @@ def open_offline(browser: Any, width: int, scheme: str) -> tuple[Any, list[str]]
 
 def faults(found: dict[str, Any]) -> list[str]:
     """What `INSPECT` found that should not be."""
-    empty = ("emptyImages", "noAlt", "emptyFigures", "mathLeft", "mathWrong", "mathEmpty", "deadWidgets", "icons")
+    empty = ["emptyImages", "noAlt", "nameless", "emptyFigures", "mathLeft", "mathWrong", "mathEmpty"]
+    empty += ["deadWidgets", "icons"]
     wrong = [f"{name}: {found[name]}" for name in empty if found[name]]
     wrong += [f"raw TeX: {match}" for match in RAW_TEX.findall(found["text"])[:3]]
     if found["overflow"] > 0:
@@ -143,21 +148,49 @@ def test_every_page_of_the_book_is_whole(browser: Any, width: int, scheme: str) 
 @pytest.mark.skipif(not (BOOK / "index.html").is_file(), reason=f"no built book in {BOOK} (make book, or CHIMERA_BOOK)")
 def test_no_link_inside_the_book_leads_nowhere(browser: Any) -> None:
     page, _ = open_offline(browser, 1280, "light")
-    dead = set()
+    places: dict[Path, set[str]] = {}
+    links: dict[Path, set[str]] = {}
     for path in pages():
         page.goto(path.as_uri())
         page.wait_for_selector("main", state="attached", timeout=10_000)
-        for link in page.evaluate("[...document.links].map(a => a.href)"):
-            target = link.partition("#")[0].partition("?")[0]
-            if target.startswith("file:") and not Path(_path(target)).is_file():
-                dead.add(f"{path.relative_to(BOOK)} -> {target[-80:]}")
-    assert dead == set()
+        here = Path(unquote(urlsplit(page.url).path))  # the very first page forwards to another
+        places[here] = set(page.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)"))
+        links[here] = set(page.evaluate("[...document.links].map(a => a.href)"))
+    assert any("#" in link for some in links.values() for link in some)
+    assert dead(links, places) == []
 
 
-def _path(address: str) -> str:
-    from urllib.parse import unquote, urlsplit
+def dead(links: dict[Path, set[str]], places: dict[Path, set[str]]) -> list[str]:
+    """Links to files that are not there, or to places that a page does not have; each page's links and ids by path."""
+    wrong = []
+    for page, some in links.items():
+        for link in map(urlsplit, some):
+            target, place = Path(unquote(link.path)), unquote(link.fragment)
+            if link.scheme != "file":
+                continue
+            if not target.is_file() or (place and target in places and place not in places[target]):
+                wrong.append(f"{page.name} -> {target.name}#{place}")
+    return sorted(wrong)
 
-    return unquote(urlsplit(address).path)
+
+def test_a_dead_link_and_a_dead_place_are_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.touch()
+    addresses = {page.as_uri() + end for end in ("", "#", "#here", "#gone")} | {"https://example.org/#x"}
+    links = {page: addresses | {(tmp_path / "none.html").as_uri()}}
+    assert dead(links, {page: {"here"}}) == ["page.html -> none.html#", "page.html -> page.html#gone"]
+
+
+@pytest.mark.skipif(not (BOOK / "index.html").is_file(), reason=f"no built book in {BOOK} (make book, or CHIMERA_BOOK)")
+def test_a_search_from_a_file_finds_a_page(browser: Any) -> None:
+    page, wrong = open_offline(browser, 1280, "light")
+    page.goto((BOOK / "search.html").as_uri() + "?q=boundary")
+    page.wait_for_selector("#search-results li a", timeout=10_000)
+    page.wait_for_function("!document.querySelector('#search-results h2').textContent.includes('Searching')")
+    found = page.evaluate("[...document.querySelectorAll('#search-results li a')].map(a => a.href)")
+    assert any("02-boundary.html" in link for link in found), found
+    page.wait_for_timeout(500)  # what a result would still load
+    assert wrong == []
 
 
 def test_the_stepper_turns_without_kernel_or_network(
@@ -165,15 +198,15 @@ def test_the_stepper_turns_without_kernel_or_network(
 ) -> None:
     monkeypatch.setenv("CHIMERA_RUN_DIR", str(tmp_path))
     frames = [np.full((32, 32, 3), shade, np.uint8) for shade in (0, 120, 250)]
-    html = "".join(widgets.stepper(frames, ["a", "b", "c <d>"], caption).data for caption in ("first", "second"))
+    html = "".join(widgets.stepper(frames, LABELS, caption).data for caption in ("first", "second"))
     (tmp_path / "page.html").write_text(f"<!doctype html><meta charset=utf-8><article>{html}</article>")
     page, wrong = open_offline(browser, 390, "light")
     page.goto((tmp_path / "page.html").as_uri())
-    assert page.locator("output").first.text_content() == "1 / 3 · a"
+    assert page.locator("output").first.text_content() == f"1 / 3 · {LABELS[0]}"
     page.locator("input").first.focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
-    assert page.locator("output").all_text_contents() == ["3 / 3 · c <d>", "1 / 3 · a"]
+    assert page.locator("output").all_text_contents() == [f"3 / 3 · {LABELS[2]}", f"1 / 3 · {LABELS[0]}"]
     assert turned(page) == []
     assert faults(page.evaluate(INSPECT)) == []
     assert wrong == []
@@ -184,7 +217,7 @@ def test_the_inspection_finds_what_it_looks_for(browser: Any, tmp_path: Path) ->
         '<article>left $x^2$ and \\frac{1}{2}<span class="math">\\(y\\)</span><figure id="f"></figure>'
         '<div class="cell_output"><img src="none.png"></div><div class="jupyter-widgets">w</div>'
         '<div data-stepper="1"><input type="range" max="1"><img alt="a"><img alt="b"><output></output></div>'
-        '<div style="width:3000px">wide</div><script src="https://example.org/a.js"></script></article>'
+        '<div style="width:3000px" tabindex="0">wide</div><script src="https://example.org/a.js"></script></article>'
     )
     (tmp_path / "bad.html").write_text(f"<!doctype html><meta charset=utf-8>{bad}")
     page, wrong = open_offline(browser, 390, "light")
@@ -197,6 +230,7 @@ def test_the_inspection_finds_what_it_looks_for(browser: Any, tmp_path: Path) ->
         "emptyFigures",
         "emptyImages",
         "noAlt",
+        "nameless",
         "deadWidgets",
         "a slider does not turn",
         "scrolls sideways",
