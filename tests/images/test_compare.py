@@ -1,0 +1,115 @@
+"""Strategies side by side: only what fresh processes confirm is counted, and every number has its interval."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from chimera_lib import recorded
+from chimera_lib.images import campaign, compare
+from chimera_lib.images.search import lattice
+from chimera_lib.images.search.protocol import Budget
+
+BUDGET = Budget(evaluations=700, oracle_calls=20)
+PAIR = ("openblas", "blis")
+
+
+@pytest.fixture(scope="module")
+def compared(small_model, small_network, pictures, tmp_path_factory):
+    """Two strategies from pictures 2 to 4: the summaries, and the folder of their rows."""
+    folder = tmp_path_factory.mktemp("compare")
+    summaries = compare.compare(
+        small_model, small_network, pictures, range(2, 5), strategies=["random_noise", "lattice"], backends=PAIR,
+        budget=BUDGET, seed=0, output=folder,
+    )  # fmt: skip
+    return summaries, folder
+
+
+def test_compare_uses_the_starts_that_were_named(compared):
+    summaries, folder = compared
+    assert list(summaries) == ["random_noise", "lattice"]
+    for name, one in summaries.items():
+        rows = [row for row, _ in campaign.load(folder / name).values()]
+        assert [row.start for row in rows] == [2, 3, 4]
+        assert one["n"] == 3
+        assert one["found"] == one["verified"] == sum(row.found for row in rows)
+        assert set(one["backends"]) == set(PAIR)
+        assert one["median_evaluations"] <= BUDGET.evaluations
+    assert summaries["lattice"]["found"] >= 2 > summaries["random_noise"]["found"]
+
+
+def test_verified_drops_what_is_no_chimera(small_model, small_network, oracle, pictures):
+    chimera = lattice.search(small_model, pictures[0], oracle, Budget(), 0).chimera
+    assert chimera is not None
+    assert compare.verified(small_network, PAIR, [chimera]) == 1
+    assert compare.verified(small_network, PAIR, [pictures[0], chimera, pictures[1]]) == 1
+    assert compare.verified(small_network, PAIR, [pictures[1]]) == 0
+    assert compare.verified(small_network, PAIR, []) == 0
+
+
+def test_verified_counts_those_that_hold_each_time(small_network, monkeypatch):
+    """Fresh processes each round; an image that differs only once is not counted."""
+    rounds = [[True, True, False, True], [True, False, True, True]]
+    opened = []
+
+    class Fresh:
+        def __init__(self, network, backends):
+            assert network is small_network
+            opened.append(tuple(backends))
+            self.conflict = np.array(rounds[len(opened) - 1])
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            return None
+
+        def __call__(self, images):
+            assert images.shape == (4, 32, 32, 3)
+            return self
+
+    monkeypatch.setattr(compare, "Oracle", Fresh)
+    assert compare.verified(small_network, PAIR, [np.zeros((32, 32, 3), np.uint8)] * 4) == 2
+    assert opened == [PAIR, PAIR]
+
+
+def test_record_has_n_and_interval_of_each_metric(compared, tmp_path):
+    summaries, _ = compared
+    compare.write_record(tmp_path / "compare.json", summaries)
+    content = recorded.read(tmp_path / "compare.json")
+    metrics = content["metrics"]
+    quantities = ("rate", "verified_rate", "evaluations", "oracle_calls", "cpu_seconds")
+    for name, one in summaries.items():
+        for quantity in quantities:
+            metric = metrics[f"{name}_{quantity}"]
+            assert metric["n"] == 3
+            low, high = metric["ci"]
+            assert low <= metric["value"] <= high
+        assert metrics[f"{name}_rate"]["value"] == one["found"] / 3
+        assert metrics[f"{name}_verified_rate"]["value"] == one["verified"] / 3
+        assert metrics[f"{name}_evaluations"]["value"] == one["median_evaluations"]
+    near = metrics["lattice_linf"]
+    assert near["n"] == summaries["lattice"]["found"] and near["ci"][0] <= near["value"] <= near["ci"][1]
+    assert set(content["backends"]) == set(PAIR)
+
+
+def summary(found: int, verified: int, n: int) -> compare.Summary:
+    rows = [campaign.Row(i, i < found, 100, 5, 0.5, 1e-6, *((3, 40) if i < found else (None, None))) for i in range(n)]
+    return campaign.summary(rows) | {"verified": verified, "backends": {"blis": {"version": "1"}}}
+
+
+def test_record_keeps_the_unverified_apart(tmp_path):
+    compare.write_record(tmp_path / "r.json", {"lattice": summary(8, 6, 10), "random_noise": summary(0, 0, 10)})
+    metrics = recorded.read(tmp_path / "r.json")["metrics"]
+    assert (metrics["lattice_rate"]["value"], metrics["lattice_verified_rate"]["value"]) == (0.8, 0.6)
+    assert metrics["lattice_linf"] == {"value": 3.0, "n": 8, "ci": [3.0, 3.0]}
+    assert metrics["random_noise_rate"] == {"value": 0.0, "n": 10, "ci": [0.0, pytest.approx(1 - 0.025**0.1)]}
+    assert not any(name.startswith(("random_noise_linf", "random_noise_l0")) for name in metrics)
+
+
+def test_as_text():
+    lines = compare.as_text({"lattice": summary(8, 6, 10), "random_noise": summary(0, 0, 10)}).splitlines()
+    assert len(lines) == 3
+    assert lines[0].split()[:2] == ["strategy", "found/n"]
+    assert lines[1].split() == ["lattice", "8/10", "80.0%", "(44.4%", "to", "97.5%)", "6", "100", "0.50", "3"]
+    assert lines[2].split() == ["random_noise", "0/10", "0.0%", "(0.0%", "to", "30.8%)", "0", "100", "0.50", "-"]
