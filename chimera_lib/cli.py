@@ -156,7 +156,9 @@ def _status(arguments: Sequence[str] | None) -> int:
         return 1
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
+            if not error.filename:
+                raise
+            return _complain(f"{error.filename}: {error.strerror}; name another file or folder", 2)
         where = f" at {error.filename}" if error.filename else ""
         return _complain(f"no space left on the disk{where}; free some, or choose another folder by --output", 2)
     if status == 130:

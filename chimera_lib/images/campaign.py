@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from chimera_lib import stats
-from chimera_lib.errors import ChimeraError
+from chimera_lib.errors import BadImage, ChimeraError
 from chimera_lib.images.search import strategy
 
 if TYPE_CHECKING:
@@ -94,9 +94,10 @@ def run(
     budget: Budget,
     seed: int,
     output: Path | None = None,
+    enough: int | None = None,
     progress: bool = True,
 ) -> tuple[list[Row], list[np.ndarray]]:
-    """Search by strategy ``name`` from ``images[starts]``, uint8 (N, H, W, 3).
+    """Search by strategy ``name`` from ``images[starts]``, uint8 (N, H, W, 3), or until ``enough`` differ.
 
     Returns a row for each start, in order, and the chimeras found. With ``output``, rows and images are
     written as they come and taken from there on a second run. Start ``s`` searches with seed
@@ -107,6 +108,7 @@ def run(
     search = strategy(name)
     done = read(output, settings(name, budget, seed, oracle)) if output else {}
     rows, found = [], []
+    distinct: set[bytes] = set()
     pause = 0.1 if sys.stderr.isatty() else 20.0  # seconds between lines of a log
     for start in tqdm(starts, desc=name, disable=not progress, mininterval=pause):
         if start not in done:
@@ -121,6 +123,9 @@ def run(
         rows.append(row)
         if chimera is not None:
             found.append(chimera)
+            distinct.add(chimera.tobytes())
+            if len(distinct) == enough:
+                break
     return rows, found
 
 
@@ -164,9 +169,9 @@ def load(output: Path) -> dict[int, tuple[Row, np.ndarray | None]]:
     for line in rows.read_text().splitlines() if rows.is_file() else ():
         try:
             row = Row(**json.loads(line))
-        except (ValueError, TypeError):
-            continue  # the line that a kill cut short
-        done[row.start] = row, read_png(output / f"{row.start:05d}.png") if row.found else None
+            done[row.start] = row, read_png(output / f"{row.start:05d}.png") if row.found else None
+        except (ValueError, TypeError, BadImage):
+            continue  # a line that a kill cut short, or a damaged image: searched again
     return done
 
 
@@ -203,10 +208,15 @@ def ends_with_newline(path: Path) -> bool:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
+    """Write a file so that it is there whole or not at all; an OSError names the file."""
     temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        error.filename = str(path)  # a failed write does not say where
+        raise
 
 
 def summary(rows: Iterable[Row]) -> dict[str, object]:

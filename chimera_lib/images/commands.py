@@ -10,6 +10,8 @@ import typer
 from chimera_lib.errors import ChimeraError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from torch import nn
 
@@ -21,12 +23,24 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
+
+def at_least(least: int) -> Callable[[int | None], int | None]:
+    """A check for an option: refuses a smaller number, naming it."""
+
+    def check(value: int | None) -> int | None:
+        if value is not None and value < least:
+            raise typer.BadParameter(f"{value}; expected at least {least}")
+        return value
+
+    return check
+
+
 ModelName = Annotated[str, typer.Option("--model", help="cifarvgg or resnet20.")]
 Pair = Annotated[str, typer.Option(help="Backends to set against each other, with commas between.")]
-Evaluations = Annotated[int, typer.Option(help="Forward evaluations a start may cost.")]
-OracleCalls = Annotated[int, typer.Option(help="Images a start may show to the backends.")]
+Evaluations = Annotated[int, typer.Option(help="Forward evaluations a start may cost.", callback=at_least(1))]
+OracleCalls = Annotated[int, typer.Option(help="Images a start may show to the backends.", callback=at_least(1))]
 Record = Annotated[Path | None, typer.Option(help="Write the metrics to this JSON file too.")]
-Seed = Annotated[int, typer.Option(help="Of every random draw.")]
+Seed = Annotated[int, typer.Option(help="Of every random draw.", callback=at_least(0))]
 
 
 def load_model(name: str) -> tuple[nn.Module, Network]:
@@ -79,8 +93,12 @@ def train(
     output: Annotated[Path, typer.Option(help="Folder for the checkpoint, the weights and the card.")] = Path(
         "out/train"
     ),
-    epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's; fewer is a rehearsal.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Train on the first so many images only.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Instead of the recipe's; fewer is a rehearsal.", callback=at_least(1))
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Train on the first so many images only.", callback=at_least(128))
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
     seed: Seed = 0,
@@ -138,7 +156,7 @@ def search(
 
 @app.command()
 def generate(
-    unique: Annotated[int, typer.Option(help="Different chimeras wanted.")] = 200,
+    unique: Annotated[int, typer.Option(help="Different chimeras wanted.", callback=at_least(1))] = 200,
     output: Annotated[Path, typer.Option(help="Folder for images and rows; a second run goes on there.")] = Path(
         "out/chimeras"
     ),
@@ -193,7 +211,7 @@ def verify(
     archive: Annotated[Path, typer.Argument(help="A submission's zip.")],
     pair: Pair = "openblas,blis",
     also: Annotated[str, typer.Option(help="More backends to ask, for information, with commas between.")] = "",
-    rounds: Annotated[int, typer.Option(min=1, help="How often to ask, in fresh processes each time.")] = 2,
+    rounds: Annotated[int, typer.Option(help="How often to ask, in fresh processes.", callback=at_least(1))] = 2,
     model: ModelName = "cifarvgg",
     require: Annotated[float, typer.Option(help="Exit status 1 where the score is below this.")] = 0.0,
     record: Record = None,
@@ -208,7 +226,7 @@ def verify(
     if score.failures:
         typer.echo(f"no chimeras: {', '.join(score.failures[:10])}{' ...' if len(score.failures) > 10 else ''}")
     same = "equal to the bit" if score.repeatable else "NOT equal to the bit"
-    typer.echo(f"score {score.score:.4f} on {score.files} images ({score.unique} distinct); {rounds} rounds {same}")
+    typer.echo(f"score {score.score:.4f} on {score.files} images ({score.unique} distinct); {rounds} round(s) {same}")
     if record:
         submission.write_record(record, score)
         typer.echo(f"metrics in {record}")
@@ -218,8 +236,8 @@ def verify(
 
 @app.command()
 def compare(
-    starts: Annotated[int, typer.Option(min=2, help="CIFAR-10 test images to start from.")] = 200,
-    first: Annotated[int, typer.Option(min=0, help="Number of the first of them.")] = 0,
+    starts: Annotated[int, typer.Option(help="CIFAR-10 test images to start from.", callback=at_least(2))] = 200,
+    first: Annotated[int, typer.Option(help="Number of the first of them.", callback=at_least(0))] = 0,
     strategies: Annotated[str, typer.Option(help="With commas between; all where empty.")] = "",
     backends: Pair = "openblas,blis",
     model: ModelName = "cifarvgg",

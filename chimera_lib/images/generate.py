@@ -47,32 +47,28 @@ def chimeras(
     Results are kept in ``output`` as they come; a second call with the same settings goes on from there.
     Raises ChimeraError when the starts run out first.
     """
-    budget = budget or Budget()
-    found: dict[bytes, tuple[np.ndarray, dict[str, object]]] = {}
-    tried = 0
     with Oracle(network, backends) as oracle:
-        while len(found) < unique and tried < len(images):
-            starts = range(tried, min(len(images), tried + unique - len(found)))
-            rows, hits = campaign.run(
-                model,
-                images,
-                starts,
-                oracle,
-                name=strategy,
-                budget=budget,
-                seed=seed,
-                output=output,
-                progress=progress,
-            )
-            for row, image in zip((row for row in rows if row.found), hits, strict=True):
-                origin = {"strategy": strategy, "seed": seed, "start": row.start, "predictions": row.predictions}
-                found.setdefault(image.tobytes(), (image, origin))
-            tried = starts.stop
+        rows, hits = campaign.run(
+            model,
+            images,
+            range(len(images)),
+            oracle,
+            name=strategy,
+            budget=budget or Budget(),
+            seed=seed,
+            output=output,
+            enough=unique,
+            progress=progress,
+        )
+    found: dict[bytes, tuple[np.ndarray, dict[str, object]]] = {}
+    for row, image in zip((row for row in rows if row.found), hits, strict=True):
+        origin = {"strategy": strategy, "seed": seed, "start": row.start, "predictions": row.predictions}
+        found.setdefault(image.tobytes(), (image, origin))
     if len(found) < unique:
         raise ChimeraError(
-            f"{len(found)} chimeras from {tried} starts; {unique} were asked for: lower that or name more starts"
+            f"{len(found)} chimeras from {len(rows)} starts; {unique} were asked for: lower that or name more starts"
         )
-    return Made([image for image, _ in found.values()], [origin for _, origin in found.values()], tried)
+    return Made([image for image, _ in found.values()], [origin for _, origin in found.values()], len(rows))
 
 
 def unavailable(backends: Sequence[str], network: Network) -> str | None:

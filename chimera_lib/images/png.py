@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,13 +49,27 @@ def decode(data: bytes, name: str, side: int | None = None) -> np.ndarray:
         raise BadImage(f"{name}: {width}x{height} pixels; expected {side}x{side}")
     if width * height > 4096 * 4096:
         raise BadImage(f"{name}: {width}x{height} pixels; expected at most 4096x4096")
-    if END not in data:
-        raise BadImage(f"{name}: damaged PNG (it is cut short); export it again")
+    if END not in data or not complete(data, height * (3 * width + 1)):
+        raise BadImage(f"{name}: damaged PNG (it is cut short, too long or interlaced); export it again")
     try:
         with Image.open(io.BytesIO(data)) as file:
             return np.array(file.convert("RGB"))
     except (OSError, SyntaxError, ValueError) as error:
         raise BadImage(f"{name}: damaged PNG ({error}); export it again") from error
+
+
+def complete(data: bytes, expected: int) -> bool:
+    """Whether a PNG's compressed chunks unpack to exactly the ``expected`` bytes; Pillow would fill up with black."""
+    unpacker, size, place = zlib.decompressobj(), 0, len(SIGNATURE)
+    while place + 8 <= len(data):
+        length, kind = struct.unpack(">I4s", data[place : place + 8])
+        if kind == b"IDAT":
+            try:
+                size += len(unpacker.decompress(data[place + 8 : place + 8 + length], expected + 1))
+            except zlib.error:
+                return False
+        place += length + 12
+    return size == expected
 
 
 def read_png(path: Path, side: int | None = None) -> np.ndarray:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from chimera_lib import recorded, stats
-from chimera_lib.errors import BadImage, BadSubmission
+from chimera_lib.errors import BackendDied, BackendUnavailable, BadImage, BadSubmission
 from chimera_lib.images.campaign import write_whole
 from chimera_lib.images.png import decode, png_bytes
 
@@ -32,7 +32,7 @@ COUNT = 1000
 SIDE = 32  # pixels
 ZIP_BYTES = 150 * 10**6
 PNG_BYTES = 64 * 1024  # a 32x32 RGB PNG is about 3 KB; more than this is no picture but a bomb
-NAME = re.compile(r"\d{3}\.png")
+NAME = re.compile(r"[0-9]{3}\.png")
 
 
 def pack(images: Sequence[np.ndarray], path: Path, origins: Sequence[dict[str, object]], count: int = COUNT) -> None:
@@ -110,6 +110,21 @@ def check_entry(entry: zipfile.ZipInfo, name: str, seen: dict[str, np.ndarray]) 
         )
 
 
+def willing(network: Network, pair: tuple[str, str], others: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """The pair and those of the others that start here, and why the rest does not."""
+    from chimera_lib.images.backends import registry
+    from chimera_lib.images.backends.pool import Worker
+
+    names, lost = list(pair), {}
+    for other in dict.fromkeys(others):
+        try:
+            with Worker(registry.get(other), network):
+                names += [other] if other not in names else []
+        except BackendUnavailable as error:
+            lost[other] = str(error)
+    return names, lost
+
+
 @dataclass(frozen=True)
 class Score:
     """What ``verify`` found. ``score`` is the share of files on which the pair's classes differ."""
@@ -157,19 +172,20 @@ def verify(
     distinct: dict[bytes, int] = {}
     place = [distinct.setdefault(images[file].tobytes(), len(distinct)) for file in files]
     stack = np.stack([np.frombuffer(raw, np.uint8).reshape(SIDE, SIDE, 3) for raw in distinct])
-    names = list(dict.fromkeys([*pair, *others]))
-    logits = []
+    names, lost = willing(network, pair, others)
+    logits: list[dict[str, np.ndarray]] = []
+    facts: dict[str, dict[str, str]] = {}
     for number in range(rounds):
         report(f"round {number + 1} of {rounds}: {len(stack)} distinct images on {', '.join(names)}")
         with Oracle(network, names) as oracle:
             verdict = oracle(stack)
-            logits.append(dict(zip(oracle.names, verdict.logits, strict=True)))
-            lost = dict(oracle.lost)
-            facts = oracle.info()
-    said = {backend: values.argmax(1) for backend, values in logits[-1].items()}
+            logits.append(dict(zip(verdict.names, verdict.logits, strict=True)))
+            lost |= oracle.lost
+            facts |= oracle.info()
+    said = {b: values.argmax(1) for b, values in logits[-1].items() if all(b in each for each in logits)}
     for backend in pair:
         if backend not in said:
-            raise BadSubmission(f"{backend} could not judge ({lost.get(backend, 'unknown')}); choose another --pair")
+            raise BackendDied(f"{backend} could not judge ({lost[backend]}); run it again or choose another --pair")
     repeatable = all(
         np.array_equal(logits[0][b].view(np.uint32), later[b].view(np.uint32)) for later in logits[1:] for b in said
     )

@@ -65,6 +65,14 @@ def resolve_precision(name: str, device: str) -> str:
     return "bfloat16" if device == "cuda" or "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
 
 
+def check_device(name: str) -> None:
+    """Raise UnknownName for a device other than cpu and cuda, ChimeraError where there is no CUDA."""
+    if name not in ("cpu", "cuda"):
+        raise UnknownName("device", name, ("cpu", "cuda"))
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ChimeraError("device cuda: this torch sees no CUDA GPU; train with --device cpu")
+
+
 def as_batch(images: np.ndarray) -> torch.Tensor:
     """uint8 (N, 32, 32, 3) to float32 (N, 3, 32, 32) in [0, 1]."""
     return torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255)
@@ -116,9 +124,13 @@ def save_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.SGD, st
 
 def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.SGD, recipe: str) -> tuple[int, float]:
     """Restore a checkpoint; returns (epochs done, seconds spent). Raises ChimeraError if its recipe differs."""
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(path, framework="pt") as file:
+    try:
+        opened = safe_open(path, framework="pt")
+    except SafetensorError as error:
+        raise ChimeraError(f"{path} is damaged ({error}); delete it to begin anew") from error
+    with opened as file:
         state = file.metadata()
         if state["recipe"] != recipe:
             raise ChimeraError(f"{path} holds a checkpoint of another recipe; delete it or choose another --output")
@@ -176,6 +188,7 @@ def train(
     """
     from safetensors.torch import save_file
 
+    check_device(device)
     torch.manual_seed(recipe.seed)
     model = models.build(recipe.model).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(
@@ -189,7 +202,7 @@ def train(
     checkpoint = output / f"{recipe.model}.checkpoint.safetensors"
     epoch, spent = load_checkpoint(checkpoint, model, optimizer, identity) if checkpoint.is_file() else (0, 0.0)
     keep = slice(0, len(split["train_images"]) - VALIDATION)
-    count = recipe.limit or len(split["train_images"][keep])
+    count = len(split["train_images"][keep]) if recipe.limit is None else recipe.limit
     images = as_batch(split["train_images"][keep][:count])
     labels = torch.from_numpy(split["train_labels"][keep][:count])
     held_out = split["train_images"][-VALIDATION:], split["train_labels"][-VALIDATION:]

@@ -145,6 +145,23 @@ def count(table: Sequence[Row], *, system: bool = True) -> Count:
     return Count(len(ran), len({row.library for row in ran}), len({row.bit_class for row in ran}))
 
 
+def as_rows(table: Sequence[Row]) -> list[dict[str, object]]:
+    """What ran, as rows for a table with a reader's column names."""
+    return [
+        {
+            "backend": row.name,
+            "family": row.family,
+            "version": row.version,
+            "kernels": row.kernels,
+            "bit class": row.bit_class,
+            "ms an image": row.milliseconds,
+            "largest difference": row.difference,
+        }
+        for row in table
+        if row.available
+    ]
+
+
 def print_backends(
     network: Network,
     backends: Sequence[str | registry.Backend] | None = None,
