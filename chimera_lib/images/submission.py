@@ -214,8 +214,8 @@ def asked_in_search(path: Path) -> set[str]:
     if not manifest.is_file():
         return set()
     try:
-        return set(json.loads(manifest.read_text())["images"][0]["predictions"] or {})
-    except (ValueError, KeyError, IndexError, TypeError) as error:
+        return set(json.loads(manifest.read_text())["images"][0].get("predictions") or {})
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise BadSubmission(f"{manifest}: no manifest of a submission ({error!r}); delete it or pack again") from error
 
 

@@ -135,6 +135,9 @@ WRONG = {
     "submit of nothing": (["submit", "TMP/none"], "no rows.jsonl in it"),
     "one start": (["compare", *SMALL, "--starts", "1"], "--starts"),
     "first below zero": (["compare", *SMALL, "--first", "-1"], "--first"),
+    "none wanted": (["generate", *SMALL, "--unique", "0", "--output", "TMP/o"], "--unique"),
+    "no evaluations": (["search", "PNG", *SMALL, "--evaluations", "0", "--output", "TMP/o"], "--evaluations"),
+    "no oracle calls": (["search", "PNG", *SMALL, "--oracle-calls", "0", "--output", "TMP/o"], "--oracle-calls"),
     "unknown option": (["generate", "--uniqe", "3"], "--uniqe"),
     "no number": (["generate", "--unique", "many"], "'--unique': "),
 }
@@ -169,7 +172,8 @@ def test_verify_scores_and_requires(images, archive, tmp_path):
     record = tmp_path / "score.json"
     status, said, error = images("verify", archive, *SMALL, "--require", 0.5, "--record", record)
     assert status == 0, error
-    assert "score 0.5000 on 4 images (2 distinct); 2 rounds equal to the bit" in said
+    assert "score 0.5000 on 4 images (2 distinct); 2 round" in said and " equal to the bit" in said
+    assert "NOT equal" not in said
     assert "no chimeras: 001.png, 003.png\n" in said
     score = recorded.read(record)["metrics"]["score"]
     assert score == {"value": 0.5, "n": 2}, "no interval for images chosen on these very backends"
@@ -233,6 +237,14 @@ def test_generate_refuses_other_settings_and_too_few_starts(few, images, tmp_pat
     assert (status, said) == (2, "")
     assert error.splitlines()[-1].startswith("error: 0 chimeras from 12 starts; 3 were asked for")
     refused(images(*words, "--unique", 3, "--seed", 1), "other settings", str(tmp_path / "made"))
+
+
+def test_half_a_campaign_and_a_file_for_a_folder_are_refused(few, images, tmp_path):
+    (tmp_path / "rows.jsonl").write_text("")
+    refused(images("submit", tmp_path, "--output", tmp_path / "s.zip"), "campaign.json")
+    (tmp_path / "file").write_text("kept")
+    refused(images("generate", *SMALL, "--unique", 1, "--output", tmp_path / "file"), str(tmp_path / "file"))
+    assert (tmp_path / "file").read_text() == "kept"
 
 
 def test_compare_prints_and_records(few, images, tmp_path):

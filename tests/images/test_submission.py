@@ -14,17 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from chimera_lib.errors import BadImage, BadSubmission
+from chimera_lib.errors import BackendDied, BadImage, BadSubmission
 from chimera_lib.images import submission
 from chimera_lib.images.png import SIGNATURE, decode, png_bytes, read_png
 from chimera_lib.images.search import lattice
 from chimera_lib.images.search.protocol import Budget
 
 
-def png(width: int, height: int, depth: int, colour: int) -> bytes:
+def png(width: int, height: int, depth: int, colour: int, rows: int | None = None) -> bytes:
     """A valid PNG of zeros with any header, written by hand: Pillow cannot write 16-bit RGB."""
     channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
-    raw = b"".join(b"\0" + bytes(width * channels * depth // 8) for _ in range(height))
+    raw = b"".join(b"\0" + bytes(width * channels * depth // 8) for _ in range(height if rows is None else rows))
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -53,6 +53,9 @@ BROKEN = {
     "64x64": ({"000.png": png(64, 64, 8, 2)}, "64x64"),
     "no picture": ({"000.png": b"hello"}, "not a PNG"),
     "cut short": ({"000.png": GOOD[:-20]}, "damaged"),
+    "rows missing": ({"000.png": png(32, 32, 8, 2, rows=20)}, "damaged"),
+    "rows too many": ({"000.png": png(32, 32, 8, 2, rows=4000)}, "damaged"),
+    "digits of another script": ({"\u0660\u0660\u0660.png": GOOD}, "flat names"),
     "bomb": ({"000.png": bytes(10_000_000)}, "10000000 bytes"),
     "empty": ({}, "0 entries"),
     "too many": ({f"{i:03d}.png": GOOD for i in range(1000)} | {"1000.png": GOOD}, "1001 entries"),
@@ -134,3 +137,20 @@ def test_verify_scores_the_files_not_the_kinds(tmp_path, small_model, small_netw
     assert score.failures == ("001.png", "003.png")
     assert score.repeatable
     assert score.predictions["000.png"]["openblas"] != score.predictions["000.png"]["blis"]
+
+
+def test_a_backend_lost_in_one_round_is_told_and_the_pair_still_judged(tmp_path, small_network, scripted, monkeypatch):
+    from chimera_lib.images.backends import registry
+
+    dies = scripted("dies", predict="os.kill(os.getpid(), signal.SIGILL)")
+    find = registry.get
+    monkeypatch.setattr(registry, "get", lambda name: dies if name == "dies" else find(name))
+    path = tmp_path / "s.zip"
+    submission.pack([np.full((32, 32, 3), 90, np.uint8)], path, [{}], count=2)
+    lines: list[str] = []
+    score = submission.verify(path, small_network, ("openblas", "blis"), others=["dies"], report=lines.append)
+    assert "SIGILL" in score.lost["dies"]
+    assert set(score.predictions["000.png"]) == {"openblas", "blis"}
+    assert len(lines) == 2
+    with pytest.raises(BackendDied, match="SIGILL"):
+        submission.verify(path, small_network, ("openblas", "dies"), others=["blis"], report=lines.append)
