@@ -110,20 +110,23 @@ def run(
     rows, found = [], []
     distinct: set[bytes] = set()
     pause = 0.1 if sys.stderr.isatty() else 20.0  # seconds between lines of a log
-    for start in tqdm(starts, desc=name, disable=not progress, mininterval=pause):
-        if start not in done:
-            cpu = time.process_time() + oracle.cpu_seconds
-            outcome = search(model, images[start], oracle, budget, seed * 1_000_003 + start)
-            cpu = time.process_time() + oracle.cpu_seconds - cpu
-            row = describe(start, images[start], outcome, cpu, oracle)
-            done[start] = row, outcome.chimera
-            if output:
-                append(output, row, outcome.chimera)
-        row, chimera = done[start]
-        rows.append(row)
-        if chimera is not None:
-            found.append(chimera)
-            distinct.add(chimera.tobytes())
+    total = len(starts) if enough is None else enough
+    with tqdm(total=total, desc=name, disable=not progress, mininterval=pause) as bar:
+        for start in starts:
+            if start not in done:
+                cpu = time.process_time() + oracle.cpu_seconds
+                outcome = search(model, images[start], oracle, budget, seed * 1_000_003 + start)
+                cpu = time.process_time() + oracle.cpu_seconds - cpu
+                row = describe(start, images[start], outcome, cpu, oracle)
+                done[start] = row, outcome.chimera
+                if output:
+                    append(output, row, outcome.chimera)
+            row, chimera = done[start]
+            rows.append(row)
+            if chimera is not None:
+                found.append(chimera)
+                distinct.add(chimera.tobytes())
+            bar.update(1 if enough is None else len(distinct) - bar.n)
             if len(distinct) == enough:
                 break
     return rows, found
