@@ -158,29 +158,46 @@ def read(output: Path, campaign: Campaign) -> dict[int, tuple[Row, np.ndarray | 
     identity = json.loads(json.dumps(asdict(campaign)))
     if not head.is_file():
         write_whole(head, json.dumps(identity, indent=2).encode())
-    elif json.loads(head.read_text()) != identity:
+    elif head_of(output) != identity:
         raise ChimeraError(f"{output} holds a campaign of other settings; name another --output or delete it")
-    return load(output)
+    return load(output, again=True)
 
 
-def load(output: Path) -> dict[int, tuple[Row, np.ndarray | None]]:
-    """The rows in a campaign's folder by start, each with its chimera, uint8 (H, W, 3), where one was found."""
+def head_of(output: Path) -> dict[str, Any]:
+    """The settings of the campaign in a folder; raises ChimeraError where they cannot be read."""
+    head = output / "campaign.json"
+    try:
+        return dict(json.loads(head.read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
+        raise ChimeraError(f"{head}: missing or damaged; delete {output} or name another folder") from error
+
+
+def load(output: Path, *, again: bool = False) -> dict[int, tuple[Row, np.ndarray | None]]:
+    """The rows in a campaign's folder by start, each with its chimera, uint8 (H, W, 3), where one was found.
+
+    A line that a kill cut short is passed over. A damaged image raises BadImage, or, where the campaign is to be
+    searched ``again``, leaves its start out.
+    """
     from chimera_lib.images.png import read_png
 
     done: dict[int, tuple[Row, np.ndarray | None]] = {}
     rows = output / "rows.jsonl"
-    for line in rows.read_text().splitlines() if rows.is_file() else ():
+    for line in rows.read_bytes().splitlines() if rows.is_file() else ():
         try:
             row = Row(**json.loads(line))
+        except (ValueError, TypeError):
+            continue
+        try:
             done[row.start] = row, read_png(output / f"{row.start:05d}.png") if row.found else None
-        except (ValueError, TypeError, BadImage):
-            continue  # a line that a kill cut short, or a damaged image: searched again
+        except BadImage:
+            if not again:
+                raise
     return done
 
 
 def origins(output: Path) -> tuple[list[dict[str, object]], list[np.ndarray]]:
     """For a manifest: where each chimera in a campaign's folder comes from, and the chimeras, uint8 (H, W, 3) each."""
-    made = json.loads((output / "campaign.json").read_text())
+    made = head_of(output)
     found = [(row, image) for row, image in load(output).values() if image is not None]
     whence: list[dict[str, object]] = [
         {"strategy": made["strategy"], "seed": made["seed"], "start": row.start, "predictions": row.predictions}

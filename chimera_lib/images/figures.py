@@ -105,7 +105,7 @@ def walk_frame(
         axis.set_axis_off()
     gaps = logits[:, first].astype(np.float64) - logits[:, second]
     for row, (name, gap) in enumerate(zip(backends, gaps, strict=True)):
-        said = classes[first] if gap > 0 else classes[second]
+        said = classes[first] if gap >= 0 else classes[second]  # a tie goes to the lower class, as in argmax
         axes[2].plot(gap, row, "o", color=COLOURS[row], markersize=9)
         axes[2].annotate(
             f"{name}: {said} ({gap:+.1e})", (0.02, row), xycoords=("axes fraction", "data"),

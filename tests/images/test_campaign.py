@@ -306,3 +306,15 @@ def test_a_row_survives_its_file(tmp_path):
     assert np.array_equal(back[3][1], image) and back[12][1] is None
     assert [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()] == list(map(asdict, rows))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["00003.png", "rows.jsonl"]
+
+
+def test_a_torn_head_is_named(copied, run):
+    (copied / "campaign.json").write_text('{"strategy": "lat')
+    with pytest.raises(ChimeraError, match=r"campaign\.json"):
+        run(copied)
+
+
+def test_bytes_that_are_no_text_cost_only_their_line(whole, copied):
+    with (copied / "rows.jsonl").open("ab") as file:
+        file.write(b"\xff\xfe\x80")
+    assert len(campaign.load(copied)) == len(whole[1])
