@@ -142,7 +142,10 @@ def revision(folder: Path | None = None) -> str:
     where = folder or Path(__file__).resolve().parent
     try:
         head = _git(where, "rev-parse", "--short=12", "HEAD")
-        changed = _git(where, "status", "--porcelain", "--untracked-files=no")
+        # Other recordings, being rewritten one by one, say nothing about the code.
+        changed = _git(
+            where, "status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)book/recorded"
+        )
     except (OSError, subprocess.CalledProcessError):  # no git here, or no repository: nothing to tell
         return ""
     return head + ("+changes" if changed else "")
