@@ -100,6 +100,8 @@ def test_ctrl_c_exits_130_and_leaves_nothing(pair):
         env=pair.environment,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell that runs the tests in the background has them ignore Ctrl-C, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr is not None
     for line in process.stderr:
