@@ -95,7 +95,7 @@ def package(tmp_path):
         "stats.py",
         "cli.py",
         "images/search.py",
-        "images/commands.py",
+        "images/commands/search.py",
         "vlm/noise.py",
         "weights/net.safetensors",
     ):
@@ -122,7 +122,7 @@ def test_a_renamed_module_matters(package):
     assert digest(package, "images") != before
 
 
-@pytest.mark.parametrize("name", ["cli.py", "images/commands.py", "vlm/noise.py", "images/notes.txt"])
+@pytest.mark.parametrize("name", ["cli.py", "images/commands/search.py", "vlm/noise.py", "images/notes.txt"])
 def test_what_a_notebook_cannot_compute_with_does_not_matter(package, name):
     before = digest(package, "images")
     (package / name).write_text("changed")

@@ -1,0 +1,75 @@
+"""The app that the verbs register on, the options that several of them share, and what those names stand for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from chimera_lib.errors import ChimeraError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from torch import nn
+
+    from chimera_lib.images.network import Network
+
+app = typer.Typer(
+    help="Chimera images: find them, check them, explain them, audit a model, defend it.",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+)
+
+
+def at_least(least: int) -> Callable[[int | None], int | None]:
+    """A check for an option: refuses a smaller number, naming it."""
+
+    def check(value: int | None) -> int | None:
+        if value is not None and value < least:
+            raise typer.BadParameter(f"{value}; expected at least {least}")
+        return value
+
+    return check
+
+
+ModelName = Annotated[str, typer.Option("--model", help="cifarvgg or resnet20.")]
+Pair = Annotated[str, typer.Option(help="Backends to set against each other, with commas between.")]
+Evaluations = Annotated[int, typer.Option(help="Forward evaluations a start may cost.", callback=at_least(1))]
+OracleCalls = Annotated[int, typer.Option(help="Images a start may show to the backends.", callback=at_least(1))]
+Record = Annotated[Path | None, typer.Option(help="Write the metrics to this JSON file too.")]
+Seed = Annotated[int, typer.Option(help="Of every random draw.", callback=at_least(0))]
+
+
+def load_model(name: str) -> tuple[nn.Module, Network]:
+    """The network by name, as a torch module on one thread and as the backends' form of it."""
+    import torch
+
+    from chimera_lib.images import models
+    from chimera_lib.images.network import from_torch
+
+    torch.set_num_threads(1)  # the number of threads changes the last bits
+    model = models.load(name)
+    return model, from_torch(model)
+
+
+def names(text: str) -> list[str]:
+    """Split a list with commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def two(text: str) -> tuple[str, str]:
+    """Exactly two different names; raises ChimeraError."""
+    pair = names(text)
+    if len(pair) != 2 or pair[0] == pair[1]:
+        raise ChimeraError(f"--pair {text}: expected two different backends with a comma, such as openblas,blis")
+    return pair[0], pair[1]
+
+
+def test_images() -> np.ndarray:
+    """The CIFAR-10 test images, uint8 (10000, 32, 32, 3)."""
+    from chimera_lib import cifar10
+
+    return cifar10.load()["test_images"]
