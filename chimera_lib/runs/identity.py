@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 PARTS = frozenset({"images", "provenance", "ternary", "vlm", "prion"})
 
 # The command line and the builder of the site: no notebook computes with them, so a change there re-runs nothing.
-_NOT_COMPUTING = ("cli.py", "doctor.py", "data_commands.py", "book.py", "book_*.py", "book/*", "*/commands.py", "*/commands/*")
+_NOT_COMPUTING = ("cli.py", "doctor.py", "data_commands.py", "book/*", "*/commands.py", "*/commands/*")
 _KINDS = frozenset({".py", ".json", ".yml", ".safetensors", ".npz"})
 
 
