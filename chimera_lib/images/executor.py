@@ -32,8 +32,12 @@ def read(path: str) -> tuple[dict[str, Any], Arrays]:
 
 
 def pixels(image: np.ndarray) -> np.ndarray:
-    """uint8 (H, W, C) to float32 (C, H, W): ``x / 255`` by an IEEE float32 division, the organisers' convention."""
-    return np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32) / np.float32(255)
+    """uint8 (H, W, C) to float32 (C, H, W): ``x / 255`` by an IEEE float32 division, the organisers' convention.
+
+    A float32 image is the network's input already: its layout is changed and nothing else.
+    """
+    x = np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32)
+    return x / np.float32(255) if image.dtype == np.uint8 else x
 
 
 def batch_norm_terms(op: Op, arrays: Arrays) -> tuple[np.ndarray, np.ndarray]:
@@ -54,12 +58,25 @@ def aligned(shape: tuple[int, ...], fill: float | None = None) -> np.ndarray:
     return array
 
 
-def windows(x: np.ndarray, kernel: tuple[int, int], stride: tuple[int, int]) -> np.ndarray:
+def windows(
+    x: np.ndarray, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int] = (1, 1)
+) -> np.ndarray:
     """A view (C, kh, kw, Ho, Wo) of x (C, H, W): element [c, i, j, y, x] is what tap (i, j) meets at output (y, x)."""
-    (channels, height, width), (kh, kw), (sy, sx) = x.shape, kernel, stride
-    shape = (channels, kh, kw, (height - kh) // sy + 1, (width - kw) // sx + 1)
+    (channels, height, width), (kh, kw), (sy, sx), (dy, dx) = x.shape, kernel, stride, dilation
+    rows, columns = (height - dy * (kh - 1) - 1) // sy + 1, (width - dx * (kw - 1) - 1) // sx + 1
     c, h, w = x.strides
-    return np.lib.stride_tricks.as_strided(x, shape, (c, h, w, h * sy, w * sx))
+    return np.lib.stride_tricks.as_strided(x, (channels, kh, kw, rows, columns), (c, h * dy, w * dx, h * sy, w * sx))
+
+
+def frame(x: np.ndarray, padding: list[int], fill: float) -> tuple[np.ndarray, np.ndarray]:
+    """A buffer for x (C, H, W) inside a border of ``fill``, and the view of it where x goes.
+
+    ``padding`` is [vertical, horizontal], or [top, left, bottom, right].
+    """
+    (channels, height, width), (top, left) = x.shape, padding[:2]
+    bottom, right = padding[-2:]
+    padded = aligned((channels, top + height + bottom, left + width + right), fill)
+    return padded, padded[:, top : top + height, left : left + width]
 
 
 class Executor:
@@ -80,17 +97,20 @@ class Executor:
         self.values: dict[str, np.ndarray] = {"input": self.input}
         self.steps: list[tuple[str, Step]] = []
         self.output = "input"
-        readers: dict[str, int] = {}
+        readers = {"input": 2}  # it is never overwritten
         for op in program["ops"]:
             for name in op["in"]:
                 readers[name] = readers.get(name, 0) + 1
+        for op in program["ops"]:
+            if op["op"] == "flatten" and readers[op["in"][0]] > 1:  # its result is the same memory
+                readers[op["out"]] = readers.get(op["out"], 0) + 1
         for op in program["ops"]:
             build = getattr(self, "_" + op["op"], None)
             if build is None:
                 raise ValueError(f"the executor has no operation {op['op']!r} (at {op['out']})")
             inputs = [self.values[name] for name in op["in"]]
             # An elementwise result may overwrite its input when nobody else reads it: half the memory traffic.
-            spare = inputs[0] if readers[op["in"][0]] == 1 and op["in"][0] != "input" else aligned(inputs[0].shape)
+            spare = inputs[0] if readers[op["in"][0]] == 1 else aligned(inputs[0].shape)
             self.values[op["out"]], step = build(op, inputs, spare)
             self.steps.append((op["out"], step))
             self.output = op["out"]
@@ -105,17 +125,21 @@ class Executor:
         return self.values[self.output].reshape(-1).copy()
 
     def predict(self, image: np.ndarray) -> np.ndarray:
-        """Logits (classes,) of one uint8 image (H, W, C)."""
+        """Logits (classes,) of one image (H, W, C), uint8, or float32 as the network takes it."""
         return self(pixels(image))
+
+    def trace(self, image: np.ndarray) -> Arrays:
+        """Every operation's result by name, in order, for one image (H, W, C)."""
+        values: Arrays = {}
+        self(pixels(image), values)
+        return values
 
     def _conv(self, op: Op, inputs: list[np.ndarray], _: np.ndarray) -> tuple[np.ndarray, Step]:
         """Convolution as (Cout/g, K) @ (K, Ho*Wo) for each group, K = Cin/g * kh * kw in that order; bias after."""
         (x,), weight = inputs, self.arrays[op["weight"]]
-        (channels, height, width), (py, px), groups = x.shape, op["padding"], op["groups"]
-        outputs, depth, kh, kw = weight.shape
-        padded = aligned((channels, height + 2 * py, width + 2 * px))
-        interior = padded[:, py : py + height, px : px + width]
-        taps = windows(padded, (kh, kw), tuple(op["stride"]))
+        (outputs, depth, kh, kw), groups = weight.shape, op["groups"]
+        padded, interior = frame(x, op["padding"], 0.0)
+        taps = windows(padded, (kh, kw), tuple(op["stride"]), tuple(op.get("dilation", (1, 1))))
         out = aligned((outputs, *taps.shape[3:]))
         columns = aligned(taps.shape)
         bias = self.arrays[op["bias"]].reshape(-1, 1, 1) if op["bias"] else None
@@ -178,6 +202,44 @@ class Executor:
 
         return out, step
 
+    def _clip(self, op: Op, inputs: list[np.ndarray], out: np.ndarray) -> tuple[np.ndarray, Step]:
+        """The larger of x and ``min``, then the smaller of that and ``max``."""
+        x, low, high = inputs[0], np.float32(op["min"]), np.float32(op["max"])
+
+        def step() -> None:
+            np.maximum(x, low, out=out)
+            np.minimum(out, high, out=out)
+
+        return out, step
+
+    def _constant(self, op: Op, inputs: list[np.ndarray], out: np.ndarray) -> tuple[np.ndarray, Step]:
+        """x and an array that broadcasts over it: their sum, difference, product or quotient."""
+        x, value = inputs[0], self.arrays[op["value"]]
+        function = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide}[op["function"]]
+
+        def step() -> None:
+            function(x, value, out=out)
+
+        return out, step
+
+    def _concat(self, _: Op, inputs: list[np.ndarray], __: np.ndarray) -> tuple[np.ndarray, Step]:
+        """The channels of all inputs (C, H, W), in order."""
+        out = aligned((sum(len(x) for x in inputs), *inputs[0].shape[1:]))
+        ends = np.cumsum([len(x) for x in inputs])
+        parts = [(out[end - len(x) : end], x) for x, end in zip(inputs, ends)]  # noqa: B905 (Python 3.9)
+
+        def step() -> None:
+            for part, x in parts:
+                np.copyto(part, x)
+
+        return out, step
+
+    def _pad(self, op: Op, inputs: list[np.ndarray], _: np.ndarray) -> tuple[np.ndarray, Step]:
+        """Zeros around x."""
+        x = inputs[0]
+        out, interior = frame(x, op["padding"], 0.0)
+        return out, lambda: np.copyto(interior, x)
+
     def _add(self, _: Op, inputs: list[np.ndarray], out: np.ndarray) -> tuple[np.ndarray, Step]:
         x, y = inputs
 
@@ -191,11 +253,10 @@ class Executor:
 
     def _pool(self, op: Op, x: np.ndarray, fill: float) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
         """The padded copy's interior, what each tap of the window meets (C, Ho, Wo), and an output buffer."""
-        (channels, height, width), (py, px) = x.shape, op["padding"]
-        padded = aligned((channels, height + 2 * py, width + 2 * px), fill)
+        padded, interior = frame(x, op["padding"], fill)
         taps = windows(padded, tuple(op["kernel"]), tuple(op["stride"]))
         each = [taps[:, i, j] for i in range(taps.shape[1]) for j in range(taps.shape[2])]
-        return padded[:, py : py + height, px : px + width], each, aligned(each[0].shape)
+        return interior, each, aligned(each[0].shape)
 
     def _max_pool(self, op: Op, inputs: list[np.ndarray], _: np.ndarray) -> tuple[np.ndarray, Step]:
         x = inputs[0]
@@ -210,10 +271,17 @@ class Executor:
         return out, step
 
     def _avg_pool(self, op: Op, inputs: list[np.ndarray], _: np.ndarray) -> tuple[np.ndarray, Step]:
-        """The taps added one after another in row order, then one division; padding counts as zeros."""
+        """The taps added one after another in row order, then one division.
+
+        Padding counts as zeros, or (``count_include_pad`` false) is no part of the average.
+        """
         x = inputs[0]
         interior, taps, out = self._pool(op, x, 0.0)
-        count = np.float32(len(taps))
+        count = np.array(len(taps), np.float32)
+        if not op.get("count_include_pad", True):
+            inside, ones, count = self._pool(op, x[:1], 0.0)
+            inside.fill(1)
+            count[:] = sum(ones)
 
         def step() -> None:
             np.copyto(interior, x)

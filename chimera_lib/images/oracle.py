@@ -137,6 +137,14 @@ class Oracle:
         fewer than two backends are left.
         """
         check_images(images, self.network.input_shape)
+        return self._ask(images)
+
+    def at(self, points: np.ndarray) -> Verdict:
+        """Ask about float32 inputs (N, H, W, C) that need not lie on the 8-bit lattice; else as calling the oracle."""
+        check_images(points, self.network.input_shape, "float32")
+        return self._ask(points)
+
+    def _ask(self, images: np.ndarray) -> Verdict:
         self.calls += len(images)
         rows: dict[str, list[np.ndarray]] = {worker.name: [] for worker in self.workers}
         for first in range(0, len(images), CHUNK):

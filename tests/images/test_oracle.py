@@ -77,6 +77,16 @@ def test_wrong_images_are_named(oracle: Oracle, pictures: np.ndarray) -> None:
             oracle(wrong)
 
 
+def test_a_float_input_is_asked_about_by_its_own_name(oracle: Oracle, pictures: np.ndarray) -> None:
+    points = pictures[:3].astype(np.float32) / np.float32(255)
+    np.testing.assert_array_equal(oracle.at(points).logits, oracle(pictures[:3]).logits)
+    with pytest.raises(BadImage, match="uint8; expected float32"):
+        oracle.at(pictures[:3])
+    points[0, 0, 0, 0] = np.nan
+    with pytest.raises(BadImage, match="NaN"):
+        oracle.at(points)
+
+
 def test_backends_are_checked(small_network: Network) -> None:
     with pytest.raises(UnknownName, match="openblass"):
         Oracle(small_network, ["openblass", "blis"])

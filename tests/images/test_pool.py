@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from chimera_lib.errors import BackendDied, BackendUnavailable
+from chimera_lib.errors import BackendDied, BackendUnavailable, ChimeraError
 from chimera_lib.images import executor
 from chimera_lib.images.backends import pool, registry
 from chimera_lib.images.backends.pool import Worker
@@ -142,3 +142,30 @@ def test_more_images_than_one_message_holds(small_network: Network, pictures: np
         np.testing.assert_array_equal(logits[:12], worker.predict(images[:12]))
     assert logits.shape == (2 * pool.CHUNK + 1, 10)
     np.testing.assert_array_equal(logits[12:24], logits[:12])
+
+
+@pytest.mark.parametrize("name", ["openblas", "torch"])
+def test_a_float_input_of_whole_levels_gives_the_bits_of_the_picture(
+    small_network: Network, pictures: np.ndarray, name: str
+) -> None:
+    with Worker(name, small_network) as worker:
+        whole = worker.predict(pictures[:3])
+        worker.send(pictures[:3].astype(np.float32) / np.float32(255))
+        np.testing.assert_array_equal(worker.receive(), whole)
+        nudged = np.nextafter(pictures[:3].astype(np.float32) / np.float32(255), np.float32(2))
+        worker.send(nudged)
+        assert 0 < np.abs(worker.receive() - whole).max() < 1e-3
+
+
+def test_a_trace_holds_every_operation_and_ends_in_the_logits(small_network: Network, pictures: np.ndarray) -> None:
+    with Worker("openblas", small_network) as worker:
+        traced = worker.trace(pictures[0])
+        logits = worker.predict(pictures[:1])
+    assert list(traced) == [op["out"] for op in small_network.ops]
+    np.testing.assert_array_equal(list(traced.values())[-1].reshape(1, -1), logits)
+    assert traced[small_network.ops[0]["out"]].shape == (16, 32, 32)
+
+
+def test_a_framework_has_no_trace(small_network: Network, pictures: np.ndarray) -> None:
+    with pytest.raises(ChimeraError, match=r"torch is a framework.*name a GEMM backend"):
+        Worker("torch", small_network).trace(pictures[0])

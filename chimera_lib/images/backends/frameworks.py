@@ -40,7 +40,7 @@ class FrameworkModel:
         self.forward, self.x, self.pixels, self.facts = forward, x, pixels, facts
 
     def predict(self, image: np.ndarray) -> np.ndarray:
-        """Logits (classes,) of one uint8 image (H, W, C)."""
+        """Logits (classes,) of one image (H, W, C), uint8 or float32."""
         np.copyto(self.x[0], self.pixels(image))  # always the same place, for what depends on alignment
         return np.array(self.forward(self.x), np.float32).reshape(-1)
 
@@ -89,24 +89,52 @@ def torch_layers(torch: Any, program: dict[str, Any], arrays: dict[str, Any]) ->
     """The program as calls of torch's functional forms."""
     f = torch.nn.functional
 
+    def framed(x: Any, op: dict[str, Any], fill: float) -> tuple[Any, list[int]]:
+        """x and the padding that torch is to add: none where the sides differ, x then has it already."""
+        padding = op["padding"]
+        if padding[:2] == padding[-2:]:
+            return x, padding[:2]
+        top, left, bottom, right = padding
+        return f.pad(x, (left, right, top, bottom), value=fill), [0, 0]
+
+    def average(x: Any, op: dict[str, Any]) -> Any:
+        padded, padding = framed(x, op, 0.0)
+        include = op.get("count_include_pad", True)
+        y = f.avg_pool2d(padded, op["kernel"], op["stride"], padding, count_include_pad=include)
+        if include or padding == op["padding"][:2]:
+            return y
+        ones = f.pad(torch.ones_like(x[:, :1]), [op["padding"][side] for side in (1, 3, 0, 2)])
+        return y / f.avg_pool2d(ones, op["kernel"], op["stride"])
+
     def run(op: dict[str, Any], inputs: list[Any]) -> Any:
         kind, x = op["op"], inputs[0]
         weight, bias = (arrays.get(op.get(key) or "") for key in ("weight", "bias"))
         if kind == "conv":
-            return f.conv2d(x, weight, bias, op["stride"], op["padding"], 1, op["groups"])
+            x, padding = framed(x, op, 0.0)
+            return f.conv2d(x, weight, bias, op["stride"], padding, op.get("dilation", 1), op["groups"])
         if kind == "batch_norm":
             return f.batch_norm(x, arrays[op["mean"]], arrays[op["var"]], weight, bias, False, 0.0, op["eps"])
         if kind == "linear":
             return f.linear(x, weight, bias)
         if kind == "max_pool":
-            return f.max_pool2d(x, op["kernel"], op["stride"], op["padding"])
+            x, padding = framed(x, op, -float("inf"))
+            return f.max_pool2d(x, op["kernel"], op["stride"], padding)
         if kind == "avg_pool":
-            return f.avg_pool2d(x, op["kernel"], op["stride"], op["padding"])
+            return average(x, op)
         if kind == "global_avg_pool":
             return f.adaptive_avg_pool2d(x, 1)
-        if kind == "add":
-            return x + inputs[1]
-        return {"relu": f.relu, "flatten": lambda t: t.flatten(1)}[kind](x)
+        if kind == "constant":
+            return getattr(torch, op["function"])(x, arrays[op["value"]])
+        if kind == "pad":
+            return f.pad(x, [op["padding"][side] for side in (1, -1, 0, -2)])
+        others = {
+            "add": lambda: x + inputs[1],
+            "relu": lambda: f.relu(x),
+            "clip": lambda: x.clamp(op["min"], op["max"]),
+            "concat": lambda: torch.cat(inputs, 1),
+            "flatten": lambda: x.flatten(1),
+        }
+        return others[kind]()
 
     def forward(x: Any) -> Any:
         values = {"input": x}
@@ -180,17 +208,26 @@ def jax_layers(jax: Any, program: dict[str, Any]) -> Callable[[dict[str, Any], A
     """The program as a function of its arrays and the image, in jax.lax."""
     lax, jnp = jax.lax, jax.numpy
 
+    def sides(op: dict[str, Any]) -> list[tuple[int, int]]:
+        """The padding of height and of width, before and after."""
+        (top, left), (bottom, right) = op["padding"][:2], op["padding"][-2:]
+        return [(top, bottom), (left, right)]
+
     def window(x: Any, op: dict[str, Any], start: float, combine: Any) -> Any:
-        py, px = op["padding"]
         shape, step = (1, 1, *op["kernel"]), (1, 1, *op["stride"])
-        return lax.reduce_window(x, start, combine, shape, step, ((0, 0), (0, 0), (py, py), (px, px)))
+        return lax.reduce_window(x, start, combine, shape, step, ((0, 0), (0, 0), *sides(op)))
+
+    def average(x: Any, op: dict[str, Any]) -> Any:
+        if op.get("count_include_pad", True):
+            return window(x, op, 0.0, lax.add) / (op["kernel"][0] * op["kernel"][1])
+        return window(x, op, 0.0, lax.add) / window(jnp.ones_like(x), op, 0.0, lax.add)
 
     def run(op: dict[str, Any], arrays: dict[str, Any], inputs: list[Any]) -> Any:
         kind, x = op["op"], inputs[0]
         each = (1, -1) + (1,) * (x.ndim - 2)  # one number a channel
         if kind == "conv":
-            pads = [(p, p) for p in op["padding"]]
-            y = lax.conv_general_dilated(x, arrays[op["weight"]], op["stride"], pads, feature_group_count=op["groups"])
+            more = {"rhs_dilation": op.get("dilation", [1, 1]), "feature_group_count": op["groups"]}
+            y = lax.conv_general_dilated(x, arrays[op["weight"]], op["stride"], sides(op), **more)
             return y + arrays[op["bias"]].reshape(1, -1, 1, 1) if op["bias"] else y
         if kind == "batch_norm":
             weight, bias, mean, var = (arrays[op[k]].reshape(each) for k in ("weight", "bias", "mean", "var"))
@@ -198,14 +235,20 @@ def jax_layers(jax: Any, program: dict[str, Any]) -> Callable[[dict[str, Any], A
         if kind == "linear":
             y = x @ arrays[op["weight"]].T
             return y + arrays[op["bias"]] if op["bias"] else y
-        if kind == "max_pool":
-            return window(x, op, -jnp.inf, lax.max)
-        if kind == "avg_pool":
-            return window(x, op, 0.0, lax.add) / (op["kernel"][0] * op["kernel"][1])
-        if kind == "add":
-            return x + inputs[1]
-        simple = {"relu": jax.nn.relu, "global_avg_pool": lambda t: t.mean((2, 3), keepdims=True)}
-        return x.reshape(1, -1) if kind == "flatten" else simple[kind](x)
+        if kind == "constant":
+            return getattr(lax, op["function"])(*jnp.broadcast_arrays(x, arrays[op["value"]]))
+        others = {
+            "max_pool": lambda: window(x, op, -jnp.inf, lax.max),
+            "avg_pool": lambda: average(x, op),
+            "global_avg_pool": lambda: x.mean((2, 3), keepdims=True),
+            "add": lambda: x + inputs[1],
+            "relu": lambda: jax.nn.relu(x),
+            "clip": lambda: jnp.clip(x, op["min"], op["max"]),
+            "concat": lambda: jnp.concatenate(inputs, 1),
+            "pad": lambda: jnp.pad(x, ((0, 0), (0, 0), *sides(op))),
+            "flatten": lambda: x.reshape(1, -1),
+        }
+        return others[kind]()
 
     def forward(arrays: dict[str, Any], x: Any) -> Any:
         values = {"input": x}

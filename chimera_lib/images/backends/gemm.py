@@ -44,8 +44,12 @@ class GemmModel:
         self.run, self.facts = run, facts
 
     def predict(self, image: np.ndarray) -> np.ndarray:
-        """Logits (classes,) of one uint8 image (H, W, C)."""
+        """Logits (classes,) of one image (H, W, C), uint8 or float32."""
         return self.run.predict(image)
+
+    def trace(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        """Every operation's result by name, in order, for one image (H, W, C)."""
+        return self.run.trace(image)
 
     def info(self) -> dict[str, Any]:
         """Library, version, kernel set, and the mapped file."""

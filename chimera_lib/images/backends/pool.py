@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from chimera_lib.errors import BackendDied, BackendUnavailable, BadImage
+from chimera_lib.errors import BackendDied, BackendUnavailable, BadImage, ChimeraError
 from chimera_lib.images import executor
 from chimera_lib.images.backends import environment, registry
 
@@ -34,15 +34,23 @@ WORKER = Path(__file__).parent / "worker.py"
 CHUNK = 32  # images a message: small enough that a timeout means a hang and not a long queue
 
 
-def check_images(images: np.ndarray, shape: tuple[int, int, int]) -> None:
-    """Raise BadImage unless ``images`` is uint8 (N, H, W, C) for a network whose input is ``shape`` (C, H, W)."""
+RANGES = {"uint8": "0 to 255", "float32": "the network's own input"}
+
+
+def check_images(images: np.ndarray, shape: tuple[int, int, int], dtype: str = "uint8") -> None:
+    """Raise BadImage unless ``images`` is (N, H, W, C) of ``dtype`` for a network whose input is ``shape`` (C, H, W).
+
+    A float32 input must be finite.
+    """
     channels, height, width = shape
-    if images.dtype != np.uint8:
-        raise BadImage(f"images are {images.dtype}; expected uint8 (0 to 255)")
+    if images.dtype != np.dtype(dtype):
+        raise BadImage(f"images are {images.dtype}; expected {dtype} ({RANGES[dtype]})")
     if images.ndim != 4 or images.shape[1:] != (height, width, channels):
         raise BadImage(f"images have shape {images.shape}; expected (N, {height}, {width}, {channels})")
     if not len(images):
         raise BadImage("no images; expected at least one")
+    if not np.isfinite(images).all():
+        raise BadImage("images hold NaN or infinity; expected finite float32 values")
 
 
 class Worker:
@@ -144,16 +152,23 @@ class Worker:
         return dict(self._info)
 
     def send(self, images: np.ndarray) -> None:
-        """Ask for at most ``CHUNK`` images uint8 (n, H, W, C) without waiting for the answer."""
+        """Ask for at most ``CHUNK`` images (n, H, W, C), uint8 or float32, without waiting for the answer."""
+        self._ask(images, {"dtype": str(images.dtype)} if images.dtype == np.float32 else {})
+
+    def _ask(self, images: np.ndarray, extra: dict[str, Any]) -> None:
         body = np.ascontiguousarray(images).tobytes()
         self._number += 1
-        head = json.dumps({"id": self._number, "shape": list(images.shape), "bytes": len(body)}).encode()
+        head = json.dumps({"id": self._number, "shape": list(images.shape), "bytes": len(body), **extra}).encode()
         self._asked = time.monotonic()
         self._outbox += struct.pack(">I", len(head)) + head + body
         self._flush()
 
     def receive(self) -> np.ndarray:
         """Logits float32 (n, classes) of what was sent; raises BackendDied if there will be no answer."""
+        header, body = self._answer()
+        return np.frombuffer(body, np.float32).reshape(header["shape"])
+
+    def _answer(self) -> tuple[dict[str, Any], bytes]:
         while True:
             header, body = self._read_message(self.timeout)
             if header["id"] == self._number:  # else the answer to a question that was interrupted
@@ -161,7 +176,7 @@ class Worker:
         if "error" in header:
             self.close()
             raise BackendDied(f"{self.name}: {header['error']}")
-        return np.frombuffer(body, np.float32).reshape(header["shape"])
+        return header, body
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Logits float32 (N, classes) of images uint8 (N, H, W, C), predicted one by one on one thread.
@@ -174,6 +189,20 @@ class Worker:
             self.send(images[first : first + CHUNK])
             parts.append(self.receive())
         return np.concatenate(parts)
+
+    def trace(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        """Every operation's result, float32, by its name in the network and in order, for one image uint8 (H, W, C).
+
+        Only GEMM backends can tell: ChimeraError for a framework. The rest as ``predict``.
+        """
+        if self.backend.family != "gemm":
+            raise ChimeraError(f"{self.name} is a framework, which keeps its layers to itself; name a GEMM backend")
+        check_images(image[None], self.network.input_shape)
+        self._ask(image[None], {"trace": True})
+        header, body = self._answer()
+        sizes = [int(np.prod(shape)) for _, shape in header["values"]]
+        parts = np.split(np.frombuffer(body, np.float32), np.cumsum(sizes)[:-1])
+        return {name: part.reshape(shape) for (name, shape), part in zip(header["values"], parts, strict=True)}
 
     def close(self) -> None:
         """End the process (it leaves when its standard input closes; killed if it does not) and free its files."""

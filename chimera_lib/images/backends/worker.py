@@ -3,12 +3,15 @@
 Run as ``INTERPRETER worker.py JSON`` by any Python >= 3.9 with numpy; it knows nothing of this package. JSON names
 the files to load by path: ``{"executor", "runner", "network", "options"}``. A runner is a module with
 ``start(network_path, options, executor) -> model``, the model having ``info() -> dict`` and
-``predict(image uint8 (H, W, C)) -> float32 (classes,)``.
+``predict(image (H, W, C), uint8 or float32) -> float32 (classes,)``; a GEMM backend's has
+``trace(image) -> {name: array}`` as well, every operation's result in order.
 
 A message, in both directions, is four bytes (big-endian length of the header), a JSON header, and as many raw
 bytes as the header's ``bytes`` says. The first message goes out when the backend is ready; then each
 ``{"id", "shape": [N, H, W, C], "bytes": n}`` is answered by logits ``{"id", "shape": [N, classes], "bytes": m}``, or
-by ``{"id", "error": reason}``.
+by ``{"id", "error": reason}``. Images are uint8, or the network's own float32 input where the header says
+``"dtype": "float32"``. With ``"trace": true`` and one image, the answer is ``{"id", "values": [[name, shape], ...]}``
+and those arrays one after another.
 """
 
 from __future__ import annotations
@@ -32,6 +35,8 @@ import numpy as np
 
 if TYPE_CHECKING:
     from types import ModuleType
+
+DTYPES = {"uint8": np.uint8, "float32": np.float32}
 
 
 def load(name: str, path: str) -> ModuleType:
@@ -104,8 +109,12 @@ def reason(error: BaseException) -> str:
 
 def answer(model: Any, header: dict[str, Any], body: bytearray) -> tuple[dict[str, Any], bytes]:
     """Logits of the images in one request, predicted one by one; an exception becomes the answer's ``error``."""
-    images = np.frombuffer(body, np.uint8).reshape(header["shape"])
+    images = np.frombuffer(body, DTYPES[header.get("dtype", "uint8")]).reshape(header["shape"])
     try:
+        if header.get("trace"):
+            values = {name: np.ascontiguousarray(value, np.float32) for name, value in model.trace(images[0]).items()}
+            shapes = [[name, list(value.shape)] for name, value in values.items()]
+            return {"id": header["id"], "values": shapes}, b"".join(value.tobytes() for value in values.values())
         logits = np.stack([np.asarray(model.predict(image), np.float32).reshape(-1) for image in images])
     except Exception as error:  # noqa: BLE001  (whatever the backend raised is the parent's to report)
         return {"id": header["id"], "error": reason(error)}, b""
