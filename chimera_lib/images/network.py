@@ -29,8 +29,11 @@ class Network:
 
     Attributes:
         ops: operations in order, each ``{"op", "in": [names], "out": name, ...}``; the image is named ``input``, the
-            last operation's result are the logits. Kinds: conv, batch_norm, relu, max_pool, avg_pool,
-            global_avg_pool, linear, flatten, add. Entries such as ``weight`` name an array.
+            last operation's result are the logits. Entries such as ``weight`` name an array. Kinds: conv (``stride``,
+            ``padding`` [vertical, horizontal] or [top, left, bottom, right], ``groups``, optional ``dilation``),
+            batch_norm, relu, clip (``min``, ``max``), max_pool, avg_pool (optional ``count_include_pad``, default
+            true), global_avg_pool, linear, flatten, pad (zeros), add, concat (of channels), constant (``function``
+            add, sub, mul or div; ``value`` names an array that broadcasts over (C, H, W), or (1, N)).
         arrays: float32 parameters by name, in torch's layouts (conv (Cout, Cin/groups, kh, kw), linear (N, K)).
         input_shape: (C, H, W).
     """
@@ -89,17 +92,53 @@ def from_torch(module: nn.Module, input_shape: tuple[int, int, int] = (3, 32, 32
     from chimera_lib.images.tracing import trace
 
     ops, arrays = trace(module)
-    return Network(ops, arrays, input_shape)
+    return Network(fold_padding(ops), arrays, input_shape)
 
 
-_ONNX = {"relu": "Relu", "global_avg_pool": "GlobalAveragePool", "add": "Add", "flatten": "Flatten"}
+def fold_padding(ops: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same operations, but zeros put around what only one convolution reads become that convolution's padding."""
+    pads = {op["out"]: op for op in ops if op["op"] == "pad"}
+    folded = []
+    for op in ops:
+        pad = pads.get(op["in"][0])
+        if op["op"] == "conv" and pad and sum(pad["out"] in other["in"] for other in ops) == 1:
+            sides = zip((pad["padding"] * 2)[:4], (op["padding"] * 2)[:4], strict=True)
+            op = {**op, "in": pad["in"], "padding": [a + b for a, b in sides]}
+        folded.append(op)
+    read = {name for op in folded for name in op["in"]} | {folded[-1]["out"]} if folded else set()
+    return [op for op in folded if op["op"] != "pad" or op["out"] in read]
+
+
+_ONNX = {
+    "relu": "Relu",
+    "global_avg_pool": "GlobalAveragePool",
+    "add": "Add",
+    "flatten": "Flatten",
+    "clip": "Clip",
+    "pad": "Pad",
+}
+_ONNX_CONSTANT = {"add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div"}
+
+
+def _onnx_extras(op: dict[str, Any]) -> dict[str, np.ndarray]:
+    """What ONNX wants as further inputs where an operation here has plain numbers, by name."""
+    if op["op"] == "clip":
+        return {f"{op['out']}.{side}": np.array(op[side], np.float32) for side in ("min", "max")}
+    if op["op"] == "pad":
+        (top, left), (bottom, right) = op["padding"][:2], op["padding"][-2:]
+        return {f"{op['out']}.pads": np.array([0, 0, top, left, 0, 0, bottom, right], np.int64)}
+    return {}
 
 
 def _onnx_node(op: dict[str, Any]) -> Any:
     """One operation as an ONNX node."""
     from onnx import helper
 
-    kind, inputs, out = op["op"], list(op["in"]), [op["out"]]
+    kind, inputs, out = op["op"], [*op["in"], *_onnx_extras(op)], [op["out"]]
+    if kind == "constant":
+        return helper.make_node(_ONNX_CONSTANT[op["function"]], [*inputs, op["value"]], out)
+    if kind == "concat":
+        return helper.make_node("Concat", inputs, out, axis=1)
     if kind in _ONNX:
         return helper.make_node(_ONNX[kind], inputs, out)
     if kind in ("conv", "linear"):
@@ -109,12 +148,14 @@ def _onnx_node(op: dict[str, Any]) -> Any:
     if kind == "batch_norm":
         inputs += [op[key] for key in ("weight", "bias", "mean", "var")]
         return helper.make_node("BatchNormalization", inputs, out, epsilon=op["eps"])
-    sliding = {"strides": op["stride"], "pads": op["padding"] * 2}
+    sliding = {"strides": op["stride"], "pads": (op["padding"] * 2)[:4]}
     if kind == "conv":
-        return helper.make_node("Conv", inputs, out, group=op["groups"], **sliding)
+        dilation = {"dilations": op["dilation"]} if "dilation" in op else {}
+        return helper.make_node("Conv", inputs, out, group=op["groups"], **sliding, **dilation)
     if kind == "max_pool":
         return helper.make_node("MaxPool", inputs, out, kernel_shape=op["kernel"], **sliding)
-    return helper.make_node("AveragePool", inputs, out, kernel_shape=op["kernel"], count_include_pad=1, **sliding)
+    counted = int(op.get("count_include_pad", True))
+    return helper.make_node("AveragePool", inputs, out, kernel_shape=op["kernel"], count_include_pad=counted, **sliding)
 
 
 def to_onnx(network: Network) -> bytes:
@@ -123,12 +164,13 @@ def to_onnx(network: Network) -> bytes:
 
     nodes = [_onnx_node(op) for op in network.ops]
     used = {name for node in nodes for name in node.input}
+    arrays = network.arrays | {name: array for op in network.ops for name, array in _onnx_extras(op).items()}
     graph = helper.make_graph(
         nodes,
         "chimera",
         [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, *network.input_shape])],
         [helper.make_tensor_value_info(network.ops[-1]["out"], TensorProto.FLOAT, [1, "classes"])],
-        [numpy_helper.from_array(array, name) for name, array in network.arrays.items() if name in used],
+        [numpy_helper.from_array(array, name) for name, array in arrays.items() if name in used],
     )
     # IR version 8 belongs to opset 17; onnx's default is newer than some runtimes read.
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
