@@ -130,6 +130,17 @@ def _onnx_extras(op: dict[str, Any]) -> dict[str, np.ndarray]:
     return {}
 
 
+def _unmerged(op: dict[str, Any]) -> list[dict[str, Any]]:
+    """The operation, but a pad with a clip after it that clips nothing.
+
+    ONNX Runtime (1.31 does) would merge the pad into a max pool after it, which pads with minus infinity, not zero.
+    """
+    if op["op"] != "pad":
+        return [op]
+    largest, inner = float(np.finfo(np.float32).max), f"{op['out']}.padded"
+    return [{**op, "out": inner}, {"op": "clip", "in": [inner], "out": op["out"], "min": -largest, "max": largest}]
+
+
 def _onnx_node(op: dict[str, Any]) -> Any:
     """One operation as an ONNX node."""
     from onnx import helper
@@ -162,9 +173,10 @@ def to_onnx(network: Network) -> bytes:
     """The network as an ONNX model (opset 17): input ``input`` (1, C, H, W), output the logits (1, classes)."""
     from onnx import TensorProto, checker, helper, numpy_helper
 
-    nodes = [_onnx_node(op) for op in network.ops]
+    everything = [op for unmerged in map(_unmerged, network.ops) for op in unmerged]
+    nodes = [_onnx_node(op) for op in everything]
     used = {name for node in nodes for name in node.input}
-    arrays = network.arrays | {name: array for op in network.ops for name, array in _onnx_extras(op).items()}
+    arrays = network.arrays | {name: array for op in everything for name, array in _onnx_extras(op).items()}
     graph = helper.make_graph(
         nodes,
         "chimera",

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from chimera_lib.errors import ChimeraError
-from chimera_lib.images import executor, models, network
+from chimera_lib.images import executor, network
+from tests.images.architectures import MODULES, SHAPES, randomised
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,61 +35,6 @@ def agree(module: nn.Module, shape: tuple[int, int, int] = (3, 12, 12)) -> netwo
     return net
 
 
-def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
-    torch.manual_seed(seed)
-    for part in module.modules():
-        if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d)):
-            part.running_mean.normal_(0, 0.3)
-            part.running_var.uniform_(0.3, 2.0)
-            if part.affine:
-                nn.init.uniform_(part.weight, 0.5, 1.5)
-                nn.init.normal_(part.bias)
-    return module
-
-
-class Functional(nn.Module):
-    """The functional and method forms of the supported operations."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(3, 8, 3, padding=1)
-        self.second = nn.Conv2d(8, 8, 1, bias=False)
-        self.norm = nn.BatchNorm2d(8)
-        self.last = nn.Linear(8 * 9, 5)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = F.relu(F.conv2d(x, self.first.weight, self.first.bias, stride=1, padding=1))
-        y = F.batch_norm(
-            self.second(x), self.norm.running_mean, self.norm.running_var, self.norm.weight, self.norm.bias
-        )
-        y = torch.relu(self.norm(y))
-        x = torch.add(x, y)
-        x += y
-        x = F.max_pool2d(x, 2)
-        x = F.avg_pool2d(x, 2).relu()
-        x = F.dropout(x, training=self.training)
-        return F.linear(x.view(x.size(0), -1), self.last.weight, self.last.bias)
-
-
-MODULES = {
-    "cifarvgg": lambda: models.CIFARVGG(filters=8),
-    "resnet20": models.ResNet20,
-    "functional": Functional,
-    "grouped": lambda: nn.Sequential(nn.Conv2d(4, 8, 3, groups=2), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3)),
-    "depthwise": lambda: nn.Sequential(nn.Conv2d(4, 4, 3, stride=2, padding=1, groups=4), nn.Flatten()),
-    "oblong": lambda: nn.Sequential(nn.Conv2d(4, 5, (1, 3), stride=(2, 1), padding=(0, 1)), nn.Flatten()),
-    "padded pools": lambda: nn.Sequential(
-        nn.MaxPool2d(3, stride=2, padding=1),
-        nn.AvgPool2d(3, stride=1, padding=1),
-        nn.AdaptiveAvgPool2d((1, 1)),
-        nn.Flatten(),
-    ),
-    "norm of a vector": lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(6), nn.BatchNorm1d(6, affine=False)),
-    "identity": lambda: nn.Sequential(nn.Identity(), nn.Dropout(0.5), nn.Conv2d(4, 2, 1), nn.Flatten()),
-}
-SHAPES = {"cifarvgg": (3, 32, 32), "resnet20": (3, 16, 16), "functional": (3, 12, 12)}
-
-
 @pytest.mark.parametrize("name", MODULES)
 def test_conversion_equals_the_module(name: str) -> None:
     shape = SHAPES.get(name, (4, 7, 9))
@@ -97,6 +42,34 @@ def test_conversion_equals_the_module(name: str) -> None:
     with torch.no_grad():
         module(torch.zeros(1, *shape))  # gives lazy layers their shapes
     agree(randomised(module), shape)
+
+
+def test_padding_is_folded_into_the_convolution() -> None:
+    net = agree(MODULES["padded"]().eval(), (4, 7, 9))
+    assert [op["op"] for op in net.ops] == ["conv", "flatten"]
+    assert net.ops[0]["padding"] == [3, 1, 4, 2]
+
+
+@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("framework", ["torch", "jax"])
+def test_frameworks_compute_the_same(name: str, framework: str) -> None:
+    from chimera_lib.images.backends import frameworks
+
+    library = pytest.importorskip(framework)
+    layers = {"torch": frameworks.torch_layers, "jax": frameworks.jax_layers}[framework]
+    shape = SHAPES.get(name, (4, 7, 9))
+    module = MODULES[name]().eval()
+    with torch.no_grad():
+        module(torch.zeros(1, *shape))
+    net = network.from_torch(randomised(module), shape)
+    x = np.random.default_rng(1).random(shape, np.float32)
+    if framework == "torch":
+        arrays = {key: torch.from_numpy(array) for key, array in net.arrays.items()}
+        theirs = layers(library, net.program, arrays)(torch.from_numpy(x)[None]).numpy()
+    else:
+        theirs = np.asarray(layers(library, net.program)(net.arrays, x[None]))
+    assert theirs.shape[0] == 1
+    np.testing.assert_allclose(theirs.reshape(-1), forward(net, x), atol=2e-5)
 
 
 def test_mean_over_the_image_is_global_average_pooling() -> None:
@@ -111,9 +84,16 @@ def test_mean_over_the_image_is_global_average_pooling() -> None:
     agree(Mean())
 
 
-class Scaled(nn.Module):
+class Squeezed(nn.Module):
+    """Squeeze and excitation: a product of two tensors, which is not supported."""
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x.flatten(1) + 1.0
+        return (x * x.mean((2, 3), keepdim=True)).flatten(1)
+
+
+class Divided(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (1.0 / x).flatten(1)
 
 
 class Branching(nn.Module):
@@ -125,12 +105,13 @@ class Branching(nn.Module):
     ("module", "named"),
     [
         (nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU()), r"1 \(GELU\)"),
-        (nn.Sequential(nn.Conv2d(3, 4, 3, dilation=2)), r"0 \(Conv2d\): dilation=\(2, 2\)"),
-        (nn.Sequential(nn.Conv2d(3, 4, 3, padding="same")), "padding='same'"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect")), r"0 \(Conv2d\): padding_mode=reflect"),
+        (nn.Sequential(nn.ConstantPad2d(1, 0.5)), "padding other than with zeros"),
         (nn.Sequential(nn.MaxPool2d(2, ceil_mode=True)), "ceil_mode"),
         (nn.Sequential(nn.AdaptiveAvgPool2d(2)), "output size 2"),
         (nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False)), "no running statistics"),
-        (Scaled(), "operand 1.0 is a constant"),
+        (Squeezed(), "mul of two tensors"),
+        (Divided(), "division by a tensor"),
         (Branching(), "cannot trace Branching"),
     ],
 )
