@@ -57,6 +57,8 @@ BACKENDS = {
     "onnxruntime": "ONNX Runtime",
     "openvino": "OpenVINO",
     "jax": "JAX",
+    "ncnn": "ncnn",
+    "mnn": "MNN",
 }
 
 DEBIAN_TORCH = "/usr/lib/python3/dist-packages/torch"  # under /usr/bin/python3; takes any BLAS
@@ -150,7 +152,7 @@ def backends() -> list[str]:
     for backend in registry.known():
         options = backend.options
         needs = [options[key] for key in ("path", "blas") if key in options]
-        if needs and ":" not in backend.name:
+        if needs and ":" not in backend.name and "cached" not in options:
             needs += [DEBIAN_TORCH] if backend.interpreter else []
             state = needs[0] if all(Path(need).exists() for need in needs) else f"missing ({options['install']})"
             lines.append(f"{backend.name}: {state}")

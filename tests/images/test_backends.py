@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from chimera_lib.images.backends.registry import Backend
     from chimera_lib.images.network import Network
 
-LIBRARIES = ["openblas", "numpy-openblas", "blis", "mkl", "torch", "onnxruntime", "openvino", "jax"]
+LIBRARIES = ["openblas", "numpy-openblas", "blis", "mkl", "torch", "onnxruntime", "openvino", "jax", "ncnn", "mnn"]
+OWN = ["reference-float64", "fixed-order"]
 SWAPPED = ["pytorch-openblas", "pytorch-blis", "pytorch-atlas", "pytorch-netlib"]
 DEBIAN = ["debian-openblas", "debian-blis", "debian-atlas", "debian-netlib"]
 X86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="forces kernel sets of x86-64 processors")
@@ -55,7 +56,7 @@ def check_backend(name: str, network: Network, images: np.ndarray) -> dict[str, 
     return facts
 
 
-@pytest.mark.parametrize("name", LIBRARIES)
+@pytest.mark.parametrize("name", [*LIBRARIES, *OWN])
 def test_pip_backends_are_real(name: str, small_network: Network, pictures: np.ndarray) -> None:
     facts = check_backend(name, small_network, pictures)
     assert facts["library"] in facts["path"].replace("cy.", "blis")

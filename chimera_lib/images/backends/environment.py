@@ -22,7 +22,10 @@ ONE_THREAD = {
 }
 # What a user's shell may hold under these beginnings would silently turn a backend into another one: kernel sets,
 # blockings by cache size, dispatch levels.
-STEERING = ("OPENBLAS_", "GOTO_", "MKL_", "BLIS_", "ONEDNN_", "DNNL_", "ATEN_", "XLA_", "OMP_", "KMP_", "OV_CPU_")
+STEERING = (
+    *("OPENBLAS_", "GOTO_", "MKL_", "BLIS_", "ONEDNN_", "DNNL_", "ATEN_", "XLA_", "OMP_", "KMP_", "OV_CPU_"),
+    *("NPY_", "CUBLAS_", "CUDNN_", "NVIDIA_TF32_", "TORCH_ALLOW_TF32_"),
+)
 
 
 def of(backend: registry.Backend) -> dict[str, str]:

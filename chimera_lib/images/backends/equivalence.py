@@ -27,7 +27,7 @@ class Row:
     """One backend's line in the table.
 
     Attributes:
-        name, library, family: as in the registry.
+        name, library, family, needs_system: as in the registry.
         version, kernels, path: what the running library says of itself; empty where it does not run.
         reason: why it is not available; empty where it is.
         bit_class: number of its class of identical logits, from 1 in the order of the table; 0 where not available.
@@ -45,6 +45,7 @@ class Row:
     bit_class: int = 0
     milliseconds: float = float("nan")
     difference: float = float("nan")
+    needs_system: bool = False
 
     @property
     def available(self) -> bool:
@@ -111,6 +112,7 @@ def rows(
             bit_class=classes.setdefault(logits.tobytes(), len(classes) + 1),
             milliseconds=milliseconds,
             difference=float(np.abs(logits - reference).max()),
+            needs_system=backend.needs_system,
         )
 
 
@@ -141,7 +143,7 @@ class Count(NamedTuple):
 
 def count(table: Sequence[Row], *, system: bool = True) -> Count:
     """Count what ran; without ``system``, only what pip installs, leaving out what needs the system's packages."""
-    ran = [row for row in table if row.available and (system or not registry.get(row.name).needs_system)]
+    ran = [row for row in table if row.available and (system or not row.needs_system)]
     return Count(len(ran), len({row.library for row in ran}), len({row.bit_class for row in ran}))
 
 

@@ -11,6 +11,7 @@ import fnmatch
 import importlib
 import importlib.metadata
 import os
+import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,10 @@ class GemmModel:
 
 def locate(options: dict[str, Any]) -> str:
     """The library's file: ``path``, or the file matching ``file`` inside the PyPI package ``distribution``."""
+    if options.get("cached"):  # by the system: a path that can be loaded, though there is no such file
+        if platform.system() != "Darwin":
+            raise Unavailable(f"not on {platform.system()}: {options['install']}")
+        return str(options["path"])
     if "path" in options:
         if not Path(options["path"]).exists():
             raise Unavailable(f"not installed: {options['install']}")
@@ -113,12 +118,17 @@ def blis_facts(library: ctypes.CDLL, _: dict[str, Any]) -> dict[str, str]:
     return {"version": c_string(library, "bli_info_get_version_str"), "kernels": kernels}
 
 
+def accelerate_facts(_: ctypes.CDLL, __: dict[str, Any]) -> dict[str, str]:
+    """It comes with the system and cannot be asked: the system's version and the processor."""
+    return {"version": platform.mac_ver()[0], "kernels": f"Accelerate on {platform.machine()}"}
+
+
 def file_facts(_: ctypes.CDLL, options: dict[str, Any]) -> dict[str, str]:
     """Libraries that cannot be asked: the version in the file's name."""
     return {"version": os.path.realpath(options["path"]).rpartition(".so.")[2], "kernels": "as built"}
 
 
-FACTS = {"openblas": openblas_facts, "mkl": mkl_facts, "blis": blis_facts}
+FACTS = {"openblas": openblas_facts, "mkl": mkl_facts, "blis": blis_facts, "accelerate": accelerate_facts}
 
 
 def c_gemm(library: ctypes.CDLL, symbol: str, integer: type) -> Any:

@@ -1,4 +1,4 @@
-"""The backends by name: a library, its kernel set and how to start it, one line each.
+"""The backends by name: a library, its kernel set and how to start it, one line each, or one file each (``declared``).
 
 A kernel set is chosen by an environment variable that the library reads when it loads, so every backend lives in
 a process of its own. ``openblas`` lets the library choose for this CPU; ``openblas:Haswell`` forces a set.
@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chimera_lib.errors import UnknownName
+from chimera_lib.errors import ChimeraError, UnknownName
+from chimera_lib.images.backends import declared
 
 HERE = Path(__file__).parent
-GEMM, FRAMEWORKS = HERE / "gemm.py", HERE / "frameworks.py"
+GEMM, FRAMEWORKS, TORCH_DEVICE = HERE / "gemm.py", HERE / "frameworks.py", HERE / "torch_device.py"
 DEBIAN = Path(f"/usr/lib/{platform.machine()}-linux-gnu")
 PIP = "pip install chimera-lib[backends]"
 
@@ -30,6 +31,7 @@ class Backend:
         environment: variables of the worker process, on top of those that hold it to one thread.
         options: what the runner needs to know, JSON-able.
         interpreter: the Python that runs it; None for the present one.
+        family: ``gemm`` (our executor on a library's sgemm) or ``framework`` (a framework's own forward).
     """
 
     name: str
@@ -38,11 +40,7 @@ class Backend:
     environment: dict[str, str] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
     interpreter: Path | None = None
-
-    @property
-    def family(self) -> str:
-        """``gemm`` (our executor on a library's sgemm) or ``framework`` (a framework's own forward)."""
-        return "gemm" if self.runner == GEMM else "framework"
+    family: str = "gemm"
 
     @property
     def needs_system(self) -> bool:
@@ -82,8 +80,8 @@ MKL_SETS = ("COMPATIBLE", "SSE4_2", "AVX2", "AVX512", "AUTO,STRICT")
 # Debian's BLIS numbers its kernel sets (BLIS 0.9.0's arch_t); PyPI's blis does not let one choose.
 BLIS_SETS = {"skx": 0, "knl": 1, "haswell": 3, "sandybridge": 4, "penryn": 5, "zen": 8, "piledriver": 11, "generic": 25}
 ONEDNN_SETS = ("SSE41", "AVX2", "AVX512_CORE")
-OPENVINO_SETS = {"SSE41": "sse42", "AVX2": "avx2"}
-XLA_SETS = ("SSE4_2", "AVX2")  # caps XLA's own code, which leaves convolutions and products to Eigen
+OPENVINO_SETS = {"SSE41": "sse42", "AVX2": "avx2", "AVX512_CORE": "avx512"}
+XLA_SETS = ("SSE4_2", "AVX2", "AVX512")  # caps XLA's own code, which leaves convolutions and products to Eigen
 XLA_ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 
@@ -105,6 +103,17 @@ DEBIAN_OPENBLAS = debian("openblas", "openblas-serial/libopenblas.so.0")
 DEBIAN_BLIS = debian("blis", "blis-serial/libblis.so.4")
 DEBIAN_ATLAS = debian("atlas", "atlas/libblas.so.3")
 DEBIAN_NETLIB = debian("netlib", "blas/libblas.so.3")
+
+
+# Apple's own BLAS is a file of the system's shared cache: it can be loaded by this path, but is not on the disk.
+ACCELERATE = {
+    "library": "accelerate",
+    "path": "/System/Library/Frameworks/Accelerate.framework/Accelerate",
+    "cached": True,
+    "symbol": "cblas_sgemm",
+    "install": "it comes with macOS",
+}
+CUBLAS_FIXED = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}  # one workspace: cuBLAS takes the same algorithm each time
 
 
 def gemm_backends() -> list[Backend]:
@@ -141,7 +150,7 @@ def framework(
 ) -> Backend:
     """A framework backend; the framework is what stands before the colon, unless ``framework`` names it."""
     settings = {"framework": name.split(":")[0], "install": PIP, **options}
-    return Backend(name, settings["framework"], FRAMEWORKS, environment or {}, settings, interpreter)
+    return Backend(name, settings["framework"], FRAMEWORKS, environment or {}, settings, interpreter, "framework")
 
 
 def framework_backends() -> list[Backend]:
@@ -192,9 +201,51 @@ def swapped_backends() -> list[Backend]:
     return found
 
 
+def device_backends() -> list[Backend]:
+    """PyTorch on a graphics card, and Apple's Accelerate; where there is none they say so."""
+    found = []
+    for name, options in (
+        ("torch-cuda", {"device": "cuda", "tf32": False}),
+        ("torch-cuda:tf32", {"device": "cuda", "tf32": True}),
+        ("torch-mps", {"device": "mps"}),
+    ):
+        library = name.partition(":")[0]
+        settings = {**options, "library": library, "install": "pip install torch"}
+        found.append(Backend(name, library, TORCH_DEVICE, CUBLAS_FIXED, settings, family="framework"))
+    return [*found, Backend("accelerate", "accelerate", options=ACCELERATE)]
+
+
+def from_file(path: Path) -> list[Backend]:
+    """The backends that one file declares, one for each of its variants; raises ChimeraError (see ``declared``)."""
+    said = declared.read(path)
+    found = []
+    for suffix, variant in said.variants.items():
+        options = {**variant, "library": said.library, "install": said.install}
+        environment = {**said.environment, **options.pop("environment", {})}
+        interpreter = options.pop("interpreter", None)
+        python = Path(interpreter) if interpreter else None
+        name = f"{said.name}:{suffix}" if suffix else said.name
+        found.append(Backend(name, said.library, said.path, environment, options, python, said.family))
+    return found
+
+
+def with_files(backends: list[Backend], paths: list[Path]) -> list[Backend]:
+    """``backends`` and those of the files at ``paths``; raises ChimeraError where two have one name."""
+    named = {backend.name: backend for backend in backends}
+    for path in paths:
+        for backend in from_file(path):
+            other = named.setdefault(backend.name, backend)
+            if other.runner != backend.runner:
+                raise ChimeraError(
+                    f"backend file {path}: the name {backend.name} is taken ({other.runner}); choose another"
+                )
+    return list(named.values())
+
+
 def known() -> list[Backend]:
-    """Every backend this package knows, whether or not this machine has it."""
-    return gemm_backends() + framework_backends() + debian_backends() + swapped_backends()
+    """Every backend this package knows, whether or not this machine has it, and those of CHIMERA_BACKENDS."""
+    listed = gemm_backends() + framework_backends() + debian_backends() + swapped_backends() + device_backends()
+    return with_files(listed, declared.files())
 
 
 def get(name: str) -> Backend:

@@ -101,9 +101,22 @@ def processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def reason(error: BaseException) -> str:
-    """An exception as one line."""
+class Plain:
+    """A model from the pair that a short runner returns: its ``predict``, and its facts, the library's name added."""
+
+    def __init__(self, predict: Any, facts: dict[str, Any], options: dict[str, Any]) -> None:
+        self.predict, self.facts = predict, {"library": options.get("library", ""), **facts}
+
+    def info(self) -> dict[str, Any]:
+        """What the backend says it is."""
+        return self.facts
+
+
+def reason(error: BaseException, install: str = "") -> str:
+    """An exception as one line; with the way to install what could not be imported."""
     text = " ".join(str(error).split())
+    if isinstance(error, ModuleNotFoundError) and install:
+        return f"not installed: {install} ({text})"
     return text if type(error).__name__ == "Unavailable" else f"{type(error).__name__}: {text}"[:400]
 
 
@@ -130,9 +143,12 @@ def main() -> None:
     try:
         executor = load("chimera_executor", config["executor"])
         model = load("chimera_runner", config["runner"]).start(config["network"], config["options"], executor)
+        if isinstance(model, tuple):
+            predict, facts = model
+            model = Plain(predict, facts, config["options"])
         facts = {"python": platform.python_version(), "numpy": np.__version__, "cpu": processor(), **model.info()}
     except Exception as error:  # noqa: BLE001  (whatever the backend raised is why it is not available)
-        write(answers, {"error": reason(error)})
+        write(answers, {"error": reason(error, config["options"].get("install", ""))})
         return
     write(answers, {"info": facts})
     while True:

@@ -13,13 +13,20 @@ from chimera_lib.images.commands.options import ModelName, Seed, app, at_least, 
 @app.command("backends")
 def show_backends(
     only: Annotated[str, typer.Option(help="Names with commas between; all that are known where empty.")] = "",
+    file: Annotated[
+        Path | None, typer.Option(help="A backend of your own in one Python file, beside openblas or the --only names.")
+    ] = None,
     model: ModelName = "cifarvgg",
 ) -> None:
     """Show which backends this machine has, what each really is, and which give identical bits."""
-    from chimera_lib.images.backends import equivalence
+    from chimera_lib.images.backends import equivalence, registry
 
+    listed = [registry.get(name) for name in names(only) or (["openblas"] if file else [])]
+    if file:
+        registry.with_files(registry.known(), [file])  # a name that is taken is an error
+        listed += registry.from_file(file)
     _, network = load_model(model)
-    equivalence.print_backends(network, names(only) or None, report=typer.echo)
+    equivalence.print_backends(network, listed or None, report=typer.echo)
 
 
 @app.command()

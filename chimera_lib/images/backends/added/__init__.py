@@ -1,0 +1,1 @@
+"""One file a backend (see ``declared``): whatever lies here is in the table. Nothing in it is imported."""
