@@ -8,13 +8,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from chimera_lib.errors import ChimeraError
-from chimera_lib.images.commands.options import ModelName, Record, app, at_least, load_model, names, test_images
+from chimera_lib.images.commands.options import (
+    ModelName,
+    Pair,
+    Record,
+    Seed,
+    app,
+    at_least,
+    load_model,
+    names,
+    test_images,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy as np
+
 analyze = typer.Typer(help="Explain chimeras: criteria, pockets, layers, prevalence, transfer.", no_args_is_help=True)
 app.add_typer(analyze, name="analyze")
+
+Folder = Annotated[Path, typer.Argument(help="A folder written by `chimera images generate`.")]
 
 LIBRARIES = "openblas,blis,mkl,torch,onnxruntime,openvino,jax"
 
@@ -52,3 +66,44 @@ def prevalence(
     found = question.summarise(rows)
     typer.echo(question.as_text(found))
     write_record(record, question.metrics(found, len(facts)), facts)
+
+
+def chimeras(folder: Path, count: int | None = None) -> dict[int, np.ndarray]:
+    """The chimeras that a search kept in a folder, uint8 (H, W, 3) by start; raises ChimeraError where there are none."""
+    from chimera_lib.images import campaign
+
+    if not (folder / "rows.jsonl").is_file():
+        raise ChimeraError(f"{folder}: no rows.jsonl in it; name a folder written by `chimera images generate`")
+    found = {start: image for start, (_, image) in sorted(campaign.load(folder).items()) if image is not None}
+    if not found:
+        raise ChimeraError(f"{folder}: no chimeras in it; name a folder of a search that found some")
+    return dict(list(found.items())[:count])
+
+
+@analyze.command()
+def pockets(
+    folder: Folder = Path("out/chimeras"),
+    count: Annotated[
+        int, typer.Option(help="Chimeras to explore, the first of the folder.", callback=at_least(1))
+    ] = 120,
+    backends: Pair = "openblas,blis",
+    model: ModelName = "cifarvgg",
+    output: Annotated[Path, typer.Option(help="Folder for the rows; a second run goes on there.")] = Path(
+        "out/pockets"
+    ),
+    seed: Seed = 0,
+    record: Record = None,
+) -> None:
+    """Measure how far around chimeras the backends go on disagreeing, in units in the last place."""
+    from chimera_lib.images.analysis import pockets as question
+    from chimera_lib.images.oracle import Oracle
+
+    images = chimeras(folder, count)
+    module, network = load_model(model)
+    with Oracle(network, names(backends)) as oracle:
+        found = question.measure(module, images, oracle, seed=seed, output=output)
+        facts = oracle.info()
+    if not found:
+        raise ChimeraError(f"{folder}: none of {len(images)} images is a chimera on {backends}; name its own backends")
+    typer.echo(question.as_text(found))
+    write_record(record, question.metrics(found), facts)
