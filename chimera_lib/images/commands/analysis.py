@@ -9,7 +9,9 @@ import typer
 
 from chimera_lib.errors import ChimeraError
 from chimera_lib.images.commands.options import (
+    Evaluations,
     ModelName,
+    OracleCalls,
     Pair,
     Record,
     Seed,
@@ -69,7 +71,7 @@ def prevalence(
 
 
 def chimeras(folder: Path, count: int | None = None) -> dict[int, np.ndarray]:
-    """The chimeras that a search kept in a folder, uint8 (H, W, 3) by start; raises ChimeraError where there are none."""
+    """The chimeras that a search kept in a folder, uint8 (H, W, 3) by start; ChimeraError where there are none."""
     from chimera_lib.images import campaign
 
     if not (folder / "rows.jsonl").is_file():
@@ -83,9 +85,7 @@ def chimeras(folder: Path, count: int | None = None) -> dict[int, np.ndarray]:
 @analyze.command()
 def pockets(
     folder: Folder = Path("out/chimeras"),
-    count: Annotated[
-        int, typer.Option(help="Chimeras to explore, the first of the folder.", callback=at_least(1))
-    ] = 120,
+    count: Annotated[int, typer.Option(help="The first so many of the folder.", callback=at_least(1))] = 120,
     backends: Pair = "openblas,blis",
     model: ModelName = "cifarvgg",
     output: Annotated[Path, typer.Option(help="Folder for the rows; a second run goes on there.")] = Path(
@@ -105,5 +105,41 @@ def pockets(
         facts = oracle.info()
     if not found:
         raise ChimeraError(f"{folder}: none of {len(images)} images is a chimera on {backends}; name its own backends")
+    typer.echo(question.as_text(found))
+    write_record(record, question.metrics(found), facts)
+
+
+@analyze.command()
+def criteria(
+    starts: Annotated[int, typer.Option(help="CIFAR-10 test images to walk from.", callback=at_least(2))] = 200,
+    first: Annotated[int, typer.Option(help="Number of the first of them.", callback=at_least(0))] = 0,
+    backends: Pair = "openblas,blis",
+    model: ModelName = "cifarvgg",
+    evaluations: Evaluations = 5000,
+    oracle_calls: OracleCalls = 200,
+    output: Annotated[Path, typer.Option(help="Folder for the rows; a second run goes on there.")] = Path(
+        "out/criteria"
+    ),
+    seed: Seed = 0,
+    record: Record = None,
+) -> None:
+    """Say how well gap, entropy and top-3 spread tell chimeras from natural, near and refused images."""
+    from chimera_lib.images.analysis import criteria as question
+    from chimera_lib.images.oracle import Oracle
+    from chimera_lib.images.search.protocol import Budget
+
+    images = test_images()
+    if first + starts > len(images):
+        raise ChimeraError(f"--first {first} --starts {starts}: expected at most {len(images)} together")
+    module, network = load_model(model)
+    budget = Budget(evaluations=evaluations, oracle_calls=oracle_calls)
+    with Oracle(network, names(backends)) as oracle:
+        rows = question.measure(
+            module, images, range(first, first + starts), oracle, budget=budget, seed=seed, output=output
+        )
+        facts = oracle.info()
+    found = question.summarise(rows)
+    if not found:
+        raise ChimeraError(f"no walk from {starts} starts found a chimera; raise --starts or --evaluations")
     typer.echo(question.as_text(found))
     write_record(record, question.metrics(found), facts)

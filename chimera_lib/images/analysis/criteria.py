@@ -1,0 +1,207 @@
+"""Can one network alone tell a chimera? Three measures of uncertainty, and how well each separates chimeras.
+
+The sources rank their candidates by uncertainty ("smallest gap first") and name a "multi-criteria analysis (gap,
+entropy, top-3 spread)"; of the three they write out the gap alone. All are taken of the class probabilities
+p of one forward pass, largest first:
+
+    gap         = p1 - p2                 small where two classes tie
+    entropy     = -sum p ln p             large where many classes are likely
+    top3_spread = p1 - p3                 small where three classes tie
+
+How well a criterion predicts is its area under the ROC curve (AUROC): the chance that it ranks a random chimera
+before a random image of a control group. 1/2 is a coin. There are three control groups, none of them chimeras, from
+easy to hard: the natural images that the walks start from; the first point of each walk within the sources'
+own bar, a gap below 0.01; and a candidate of the same walk that lay as close to the boundary as
+the chimera, was shown to the backends, and was refused.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from chimera_lib import stats
+from chimera_lib.images.analysis.keeping import Kept, settings
+from chimera_lib.images.search import strategy
+from chimera_lib.images.search.protocol import as_input
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from torch import nn
+
+    from chimera_lib.images.oracle import Oracle
+    from chimera_lib.images.search.protocol import Budget, Outcome
+
+BAR = 0.01  # gap of probabilities that the sources aim below
+CONTROLS = {"natural": "natural images", "boundary": "gap below 0.01", "refused": "refused by the backends"}
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """Softmax float64 (N, classes) of logits (N, classes)."""
+    z = logits.astype(np.float64)
+    e = np.exp(z - z.max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
+
+
+def gap(logits: np.ndarray) -> np.ndarray:
+    """p1 - p2, (N,), of logits (N, classes)."""
+    p = np.sort(probabilities(logits), axis=1)
+    return p[:, -1] - p[:, -2]
+
+
+def entropy(logits: np.ndarray) -> np.ndarray:
+    """Entropy (N,) of the class probabilities, nats."""
+    p = probabilities(logits)
+    return -(p * np.log(np.maximum(p, 1e-300))).sum(1)
+
+
+def top3_spread(logits: np.ndarray) -> np.ndarray:
+    """p1 - p3, (N,), of logits (N, classes >= 3)."""
+    p = np.sort(probabilities(logits), axis=1)
+    return p[:, -1] - p[:, -3]
+
+
+# Name -> measure and the sign with which a larger value means "rather a chimera".
+CRITERIA: dict[str, tuple[Callable[[np.ndarray], np.ndarray], int]] = {
+    "gap": (gap, -1),
+    "entropy": (entropy, 1),
+    "top3_spread": (top3_spread, -1),
+}
+
+
+def groups(
+    model: nn.Module, start: np.ndarray, outcome: Outcome, oracle: Oracle, rng: np.random.Generator
+) -> dict[str, list[float]]:
+    """One walk's members of each group, as the model's logits: ``chimera`` and the controls that the walk has.
+
+    The oracle confirms each: a control that is a chimera, or a chimera that is none, is left out.
+    """
+    assert outcome.chimera is not None
+    refused = [image for image in outcome.candidates if not np.array_equal(image, outcome.chimera)]
+    members = {"natural": start, "chimera": outcome.chimera}
+    near = [image for image in outcome.points if gap(logits_of(model, image[None]))[0] < BAR]
+    if near:
+        members["boundary"] = near[0]
+    if refused:
+        members["refused"] = refused[rng.integers(len(refused))]
+    conflict = oracle(np.stack(list(members.values()))).conflict
+    z = logits_of(model, np.stack(list(members.values())))
+    return {name: [float(v) for v in z[i]] for i, name in enumerate(members) if conflict[i] == (name == "chimera")}
+
+
+def logits_of(model: nn.Module, images: np.ndarray) -> np.ndarray:
+    """The model's float32 logits (N, classes) of images uint8 (N, H, W, 3), each alone."""
+    with torch.no_grad():
+        return np.concatenate([model(as_input(image[None])).numpy() for image in images])
+
+
+def measure(
+    model: nn.Module,
+    images: np.ndarray,
+    starts: Sequence[int],
+    oracle: Oracle,
+    *,
+    budget: Budget,
+    seed: int = 0,
+    output: Path | None = None,
+    progress: bool = True,
+) -> list[dict[str, Any]]:
+    """Walk from each of ``images[starts]``, uint8 (N, H, W, 3), and keep the logits of each group's member.
+
+    A row a start: ``start`` and ``logits``, group -> (classes,), empty where the walk found nothing. With ``output``,
+    rows are kept and taken from there next time.
+    """
+    from tqdm.auto import tqdm
+
+    spent = [budget.evaluations, budget.oracle_calls]
+    kept = Kept(output, settings(oracle, seed=seed, budget=spent)) if output else None
+    done = {row["start"]: row for row in kept.rows} if kept else {}
+    pause = 0.1 if sys.stderr.isatty() else 20.0
+    for start in tqdm(starts, desc="walks", disable=not progress, mininterval=pause):
+        if start in done:
+            continue
+        outcome = strategy("lattice")(model, images[start], oracle, budget, seed * 1_000_003 + start)
+        rng = np.random.default_rng([seed, start])
+        members = groups(model, images[start], outcome, oracle, rng) if outcome.chimera is not None else {}
+        done[start] = {"start": int(start), "logits": members}
+        if kept:
+            kept.add([done[start]])
+    return [done[start] for start in starts]
+
+
+def auroc(positive: np.ndarray, negative: np.ndarray) -> float:
+    """Chance that a random positive (P,) scores above a random negative (N,), a tie counting one half."""
+    from sklearn.metrics import roc_auc_score
+
+    labels = np.concatenate([np.ones(len(positive)), np.zeros(len(negative))])
+    return float(roc_auc_score(labels, np.concatenate([positive, negative])))
+
+
+def resampled(scores: Sequence[Mapping[str, float]], control: str, resamples: int, seed: int) -> stats.Interval:
+    """Bootstrap percentile interval, 95 %, of the AUROC; whole walks are drawn, since their members resemble."""
+    rng = np.random.default_rng(seed)
+    drawn: list[float] = []
+    while len(drawn) < resamples:
+        some = [scores[i] for i in rng.integers(len(scores), size=len(scores))]
+        positive = np.array([s["chimera"] for s in some if "chimera" in s])
+        negative = np.array([s[control] for s in some if control in s])
+        if len(positive) and len(negative):
+            drawn.append(auroc(positive, negative))
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return stats.Interval(float(low), float(high))
+
+
+def summarise(rows: Sequence[Mapping[str, Any]], *, resamples: int = 1000, seed: int = 0) -> list[dict[str, Any]]:
+    """A row a criterion and control group: AUROC with its interval, and how many there are of both groups."""
+    out = []
+    walks = [{name: np.array([z]) for name, z in row["logits"].items()} for row in rows if row["logits"]]
+    for control, said in CONTROLS.items():
+        for name, (criterion, sign) in CRITERIA.items():
+            scores = [{group: float(sign * criterion(z)[0]) for group, z in walk.items()} for walk in walks]
+            positive = np.array([s["chimera"] for s in scores if "chimera" in s])
+            negative = np.array([s[control] for s in scores if control in s])
+            if not len(positive) or not len(negative):
+                continue
+            out.append(
+                {
+                    "control": said,
+                    "criterion": name,
+                    "chimeras": len(positive),
+                    "controls": len(negative),
+                    "auroc": auroc(positive, negative),
+                    "ci": resampled(scores, control, resamples, seed),
+                    "median, chimeras": float(np.median(sign * positive)),
+                    "median, controls": float(np.median(sign * negative)),
+                }
+            )
+    return out
+
+
+def metrics(summary: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The metrics of a recorded run: ``GROUP_CRITERION_auroc``."""
+    key = {said: name for name, said in CONTROLS.items()}
+    out = {}
+    for row in summary:
+        n = min(row["chimeras"], row["controls"])
+        out[f"{key[row['control']]}_{row['criterion']}_auroc"] = {"value": row["auroc"], "n": n, "ci": row["ci"]}
+        if row["criterion"] == "gap":
+            out[f"{key[row['control']]}_median_gap"] = {"value": row["median, controls"], "n": row["controls"]}
+            out["chimera_median_gap"] = {"value": row["median, chimeras"], "n": row["chimeras"]}
+    return out
+
+
+def as_text(summary: Sequence[Mapping[str, Any]]) -> str:
+    """A table for a terminal."""
+    lines = [f"{'control':<24} {'criterion':<12} {'chimeras':>8} {'controls':>8}  AUROC (95 % interval)"]
+    for row in summary:
+        low, high = row["ci"]
+        lines.append(
+            f"{row['control']:<24} {row['criterion']:<12} {row['chimeras']:>8} {row['controls']:>8}"
+            f"  {row['auroc']:.3f} ({low:.3f} to {high:.3f})"
+        )
+    return "\n".join(lines)
