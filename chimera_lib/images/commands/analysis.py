@@ -143,3 +143,42 @@ def criteria(
         raise ChimeraError(f"no walk from {starts} starts found a chimera; raise --starts or --evaluations")
     typer.echo(question.as_text(found))
     write_record(record, question.metrics(found), facts)
+
+
+@analyze.command()
+def layers(
+    count: Annotated[int, typer.Option(help="CIFAR-10 test images to send through.", callback=at_least(2))] = 100,
+    backends: Annotated[
+        str, typer.Option(help="GEMM backends; each is compared with the first.")
+    ] = "openblas,blis,mkl",
+    model: ModelName = "cifarvgg",
+    output: Annotated[Path | None, typer.Option(help="Write every operation's row to this JSON file.")] = None,
+    seed: Seed = 0,
+    record: Record = None,
+) -> None:
+    """Say where in the network two backends start to differ, and how one product's difference grows with K."""
+    import json
+
+    from chimera_lib.images import campaign
+    from chimera_lib.images.analysis import layers as question
+    from chimera_lib.images.analysis import products
+    from chimera_lib.images.oracle import Oracle
+
+    images = test_images()[:count]
+    _, network = load_model(model)
+    asked = names(backends)
+    with Oracle(network, asked) as oracle:  # says at once what is missing, and what each is
+        facts = oracle.info()
+    metrics: dict[str, Any] = {}
+    rows = {}
+    for other in asked[1:]:
+        found = question.divergence(network, images, (asked[0], other))
+        typer.echo(f"{asked[0]} against {other}, {len(images)} images\n{question.as_text(found)}")
+        metrics |= {f"{other.replace(':', '_')}_{key}": value for key, value in question.metrics(found).items()}
+        rows[other] = question.as_rows(found)
+    grown = products.growth(asked, seed=seed) + products.growth(asked, real=products.real_matrices(network, images[:8]))
+    typer.echo(products.as_text(grown))
+    if output:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        campaign.write_whole(output, json.dumps(rows, indent=2).encode())
+    write_record(record, metrics | products.metrics(grown), facts)
