@@ -21,6 +21,7 @@ Step = Callable[[], None]
 Op = dict[str, Any]
 Arrays = dict[str, np.ndarray]
 
+REAL: type = np.float32  # of every number between the operations; a runner may widen it before it compiles a network
 PROGRAM = "__program__"  # the entry of the .npz that holds the list of operations, as UTF-8 JSON
 
 
@@ -48,11 +49,11 @@ def batch_norm_terms(op: Op, arrays: Arrays) -> tuple[np.ndarray, np.ndarray]:
 
 
 def aligned(shape: tuple[int, ...], fill: float | None = None) -> np.ndarray:
-    """A float32 array on a 64-byte boundary, always: some libraries round differently by alignment."""
-    size = int(np.prod(shape))
-    raw = np.zeros(size * 4 + 64, np.uint8)
+    """An array of REAL on a 64-byte boundary, always: some libraries round differently by alignment."""
+    size = int(np.prod(shape)) * np.dtype(REAL).itemsize
+    raw = np.zeros(size + 64, np.uint8)
     start = -raw.ctypes.data % 64
-    array = raw[start : start + size * 4].view(np.float32).reshape(shape)
+    array: np.ndarray = raw[start : start + size].view(REAL).reshape(shape)
     if fill is not None:
         array.fill(fill)
     return array

@@ -13,10 +13,9 @@ import importlib.metadata
 import os
 import platform
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
 
 ROW_MAJOR, NO_TRANSPOSE = 101, 111  # CBLAS's enumerations
 MKL_BRANCHES = {  # mkl_cbwr_get's codes for the kernel sets that MKL_CBWR names
@@ -131,11 +130,11 @@ def file_facts(_: ctypes.CDLL, options: dict[str, Any]) -> dict[str, str]:
 FACTS = {"openblas": openblas_facts, "mkl": mkl_facts, "blis": blis_facts, "accelerate": accelerate_facts}
 
 
-def c_gemm(library: ctypes.CDLL, symbol: str, integer: type) -> Any:
-    """``gemm(a, b, out)`` by the library's cblas_sgemm."""
+def c_gemm(library: ctypes.CDLL, symbol: str, integer: type, number: type = ctypes.c_float) -> Any:
+    """``gemm(a, b, out)`` by the library's cblas_sgemm, or its cblas_dgemm with c_double for ``number``."""
     function = getattr(library, symbol)
     function.restype = None
-    enum, real, matrix = ctypes.c_int, ctypes.c_float, ctypes.c_void_p
+    enum, real, matrix = ctypes.c_int, number, ctypes.c_void_p
     sizes = [integer] * 3
     function.argtypes = [enum, enum, enum, *sizes, real, matrix, integer, matrix, integer, real, matrix, integer]
 
@@ -159,6 +158,17 @@ def blis_python_gemm() -> Any:
     return gemm
 
 
+def in_float64(multiply: Any) -> Any:
+    """``gemm(a, b, out)`` by ``multiply`` in float64, rounded once to what ``out`` is."""
+
+    def gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
+        wide = np.empty(out.shape)
+        multiply(np.ascontiguousarray(a, np.float64), np.ascontiguousarray(b, np.float64), wide)
+        np.copyto(out, wide, casting="same_kind")
+
+    return gemm
+
+
 def start(network: str, options: dict[str, Any], executor: Any) -> GemmModel:
     """Load the library that ``options`` describes and compile the network onto it; raises Unavailable."""
     path = locate(options)
@@ -172,8 +182,16 @@ def start(network: str, options: dict[str, Any], executor: Any) -> GemmModel:
     wanted = options.get("kernels") or [facts["kernels"]]
     if facts["kernels"] not in wanted:
         raise Unavailable(f"asked for kernels {wanted[0]}, the library runs {facts['kernels']}")
+    wide, symbol = options.get("float64"), options.get("symbol", "")
+    number: type = ctypes.c_double if wide else ctypes.c_float
+    if wide:
+        symbol = symbol.replace("sgemm", "dgemm")
+        facts["kernels"] += ", all in float64" if wide == "all" else ", products in float64"
     if options.get("module"):
         gemm = blis_python_gemm()
     else:
-        gemm = c_gemm(library, options["symbol"], ctypes.c_int64 if options.get("long") else ctypes.c_int)
+        gemm = c_gemm(library, symbol, ctypes.c_int64 if options.get("long") else ctypes.c_int, number)
+    if wide == "all":
+        executor.REAL = np.float64
+    gemm = in_float64(gemm) if wide else gemm
     return GemmModel(executor.Executor(*executor.read(network), gemm), facts)

@@ -128,6 +128,10 @@ def gemm_backends() -> list[Backend]:
     for branch in MKL_SETS:
         options = {**MKL, "kernels": [branch]}
         found.append(Backend(f"mkl:{branch.split(',')[-1]}", "mkl", GEMM, {"MKL_CBWR": branch}, options))
+    for plain in (OPENBLAS, BLIS, MKL):  # their double precision: in the products alone, or in all operations
+        name = str(plain["library"])
+        found.append(Backend(f"{name}:float64", name, options={**plain, "float64": "products"}))
+        found.append(Backend(f"{name}:all-float64", name, options={**plain, "float64": "all"}))
     return found
 
 

@@ -106,6 +106,7 @@ class Plain:
 
     def __init__(self, predict: Any, facts: dict[str, Any], options: dict[str, Any]) -> None:
         self.predict, self.facts = predict, {"library": options.get("library", ""), **facts}
+        self.trace = getattr(getattr(predict, "__self__", None), "trace", None)  # the executor's, where it is one
 
     def info(self) -> dict[str, Any]:
         """What the backend says it is."""
