@@ -20,6 +20,7 @@ from chimera_lib.images.commands.options import (
     load_model,
     names,
     test_images,
+    two,
 )
 
 if TYPE_CHECKING:
@@ -182,3 +183,40 @@ def layers(
         output.parent.mkdir(parents=True, exist_ok=True)
         campaign.write_whole(output, json.dumps(rows, indent=2).encode())
     write_record(record, metrics | products.metrics(grown), facts)
+
+
+@analyze.command()
+def transfer(
+    folders: Annotated[list[Path], typer.Argument(help="Folders that searches wrote; a row of the table each.")],
+    pairs: Annotated[list[str], typer.Option("--pairs", help="Two backends with a comma; once for every column.")],
+    model: ModelName = "cifarvgg",
+    output: Annotated[Path | None, typer.Option(help="Folder for the table (JSON) and its heat map (PNG).")] = None,
+    record: Record = None,
+) -> None:
+    """Show chimeras to pairs of backends that their search never asked, and say which pairs really are held out."""
+    import json
+
+    from chimera_lib import plotting
+    from chimera_lib.images import campaign
+    from chimera_lib.images.analysis import figures
+    from chimera_lib.images.analysis import transfer as question
+    from chimera_lib.images.backends import registry
+    from chimera_lib.images.oracle import Oracle
+
+    columns = [two(pair) for pair in pairs]
+    backends = {name: registry.get(name) for pair in columns for name in pair}
+    for a, b in columns:
+        if backends[a].library == backends[b].library:
+            raise ChimeraError(f"--pairs {a},{b}: both are {backends[a].library}; expected two libraries")
+    searched = question.read(folders)
+    _, network = load_model(model)
+    cells = question.matrix(network, searched, columns)
+    typer.echo(question.as_text(cells))
+    if output:
+        output.mkdir(parents=True, exist_ok=True)
+        campaign.write_whole(output / "transfer.json", json.dumps(question.as_rows(cells), indent=2).encode())
+        plotting.style()
+        campaign.write_whole(output / "transfer.png", plotting.png(figures.transfer(cells)))
+    if record:
+        with Oracle(network, list(backends)) as oracle:
+            write_record(record, question.metrics(cells), oracle.info())
