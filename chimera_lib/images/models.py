@@ -1,6 +1,6 @@
-"""The two CIFAR-10 networks of part I, as plain torch modules, and their shipped weights.
+"""The networks of part I by name: two for CIFAR-10 with shipped weights, and EfficientNet-Lite0 for photographs.
 
-Both take ``uint8 / 255`` as float32 in [0, 1], with no normalisation: the organisers' convention,
+All take ``uint8 / 255`` as float32 in [0, 1], with no normalisation before them: the organisers' convention,
 which keeps the pixel lattice (multiples of 1/255) in the network's own input space.
 """
 
@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from chimera_lib import efficientnet
 from chimera_lib.errors import AssetMissing, UnknownName
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ class ResNet20(nn.Module):
 
 
 MODELS: dict[str, Callable[[], nn.Module]] = {"cifarvgg": CIFARVGG, "resnet20": ResNet20}
+PHOTOGRAPHS = "efficientnet-lite0"  # the network for photographs of 224 pixels, in ImageNet's classes
 
 
 def build(name: str) -> nn.Module:
@@ -101,13 +103,24 @@ def build(name: str) -> nn.Module:
     return MODELS[name]()
 
 
+def input_shape(name: str) -> tuple[int, int, int]:
+    """(C, H, W) of the images that network ``name`` takes."""
+    side = efficientnet.SIZE if name == PHOTOGRAPHS else 32
+    return 3, side, side
+
+
 def load(name: str, weights: Path | None = None) -> nn.Module:
     """Build ``name`` in eval mode with its shipped weights, or with a safetensors file of the same keys.
 
-    Raises UnknownName for an unknown name, AssetMissing where there are no weights.
+    ``efficientnet-lite0`` has the published weights of the asset of that name, and no others. Raises UnknownName for an
+    unknown name, AssetMissing where there are no weights.
     """
     from safetensors.torch import load_file
 
+    if name == PHOTOGRAPHS and weights is None:
+        return efficientnet.load().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if name not in MODELS:
+        raise UnknownName("model", name, [*MODELS, PHOTOGRAPHS])
     model = build(name)
     path = weights or WEIGHTS / f"{name}.safetensors"
     if not path.is_file():

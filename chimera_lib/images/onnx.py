@@ -115,18 +115,19 @@ def _convert(graph: Graph, proto: Any, opset: int) -> None:
         raise Unsupported("the model is quantised; expected float32 weights")
     if proto.domain not in ("", "ai.onnx"):
         raise Unsupported(f"it belongs to {proto.domain}, not to ONNX itself")
-    if proto.op_type == "Shape" and proto.input[0] in graph.names and not proto.attribute:
-        graph.constants[proto.output[0]] = np.array([1, *graph.shape(proto.input[0])], np.int64)
+    attributes = {}
+    for attribute in proto.attribute:
+        value = helper.get_attribute_value(attribute)
+        attributes[attribute.name] = value.decode() if isinstance(value, bytes) else value
+    if proto.op_type == "Shape" and proto.input[0] in graph.names:
+        sizes = (1, *graph.shape(proto.input[0]))[attributes.get("start") : attributes.get("end")]
+        graph.constants[proto.output[0]] = np.array(sizes, np.int64)
         return
     if all(name in graph.constants for name in proto.input if name) and not proto.op_type.startswith("Random"):
         graph.constants.update(_computed(graph, proto, opset))
         return
     if proto.op_type not in OPERATORS:
         raise Unsupported("there is no such operation here")
-    attributes = {}
-    for attribute in proto.attribute:
-        value = helper.get_attribute_value(attribute)
-        attributes[attribute.name] = value.decode() if isinstance(value, bytes) else value
     OPERATORS[proto.op_type](graph, Node(proto.op_type, tuple(proto.input), tuple(proto.output), attributes))
 
 

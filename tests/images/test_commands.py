@@ -187,7 +187,7 @@ def test_verify_scores_and_requires(images, archive, tmp_path):
 @pytest.fixture
 def few(monkeypatch, pictures):
     """The test pictures stand for CIFAR-10's."""
-    monkeypatch.setattr(commands.search, "test_images", lambda: pictures)
+    monkeypatch.setattr(commands.search, "start_images", lambda *_: pictures)
 
 
 def contents(folder) -> dict[str, bytes]:

@@ -10,7 +10,7 @@ import typer
 from chimera_lib.errors import ChimeraError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from torch import nn
@@ -35,7 +35,7 @@ def at_least(least: int) -> Callable[[int | None], int | None]:
     return check
 
 
-ModelName = Annotated[str, typer.Option("--model", help="cifarvgg or resnet20.")]
+ModelName = Annotated[str, typer.Option("--model", help="cifarvgg, resnet20 or efficientnet-lite0.")]
 Pair = Annotated[str, typer.Option(help="Backends to set against each other, with commas between.")]
 Evaluations = Annotated[int, typer.Option(help="Forward evaluations a start may cost.", callback=at_least(1))]
 OracleCalls = Annotated[int, typer.Option(help="Images a start may show to the backends.", callback=at_least(1))]
@@ -52,7 +52,7 @@ def load_model(name: str) -> tuple[nn.Module, Network]:
 
     torch.set_num_threads(1)  # the number of threads changes the last bits
     model = models.load(name)
-    return model, from_torch(model)
+    return model, from_torch(model, models.input_shape(name))
 
 
 def names(text: str) -> list[str]:
@@ -73,3 +73,24 @@ def test_images() -> np.ndarray:
     from chimera_lib import cifar10
 
     return cifar10.load()["test_images"]
+
+
+def start_images(model: str, count: int | None = None) -> np.ndarray:
+    """What searches on network ``model`` start from, or the first ``count`` of them, uint8 (N, H, W, 3).
+
+    CIFAR-10's test images, or photographs of groceries for the network that takes images of that size.
+    """
+    from chimera_lib import photos
+    from chimera_lib.images import models
+
+    if model == models.PHOTOGRAPHS:
+        return photos.load(min(count or photos.total(), photos.total()))
+    return test_images()[:count]
+
+
+def class_names(model: str) -> Sequence[str]:
+    """The names of network ``model``'s classes, in the order of its logits."""
+    from chimera_lib import cifar10, efficientnet
+    from chimera_lib.images import models
+
+    return efficientnet.class_names() if model == models.PHOTOGRAPHS else cifar10.CLASSES

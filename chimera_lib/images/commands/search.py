@@ -17,15 +17,16 @@ from chimera_lib.images.commands.options import (
     Seed,
     app,
     at_least,
+    class_names,
     load_model,
     names,
-    test_images,
+    start_images,
 )
 
 
 @app.command()
 def search(
-    image: Annotated[Path, typer.Argument(help="An 8-bit RGB PNG of 32x32 pixels to start from.")],
+    image: Annotated[Path, typer.Argument(help="An 8-bit RGB PNG of the network's size to start from.")],
     output: Annotated[Path, typer.Option(help="Where the chimera goes.")] = Path("out/chimera.png"),
     strategy: Annotated[str, typer.Option(help="Search strategy.")] = "lattice",
     backends: Pair = "openblas,blis",
@@ -35,13 +36,12 @@ def search(
     seed: Seed = 0,
 ) -> None:
     """Find a chimera near one image. Exit status 1 where the budget ends first."""
-    from chimera_lib.cifar10 import CLASSES
-    from chimera_lib.images import campaign, png
+    from chimera_lib.images import campaign, models, png
     from chimera_lib.images import search as strategies
     from chimera_lib.images.oracle import Oracle
     from chimera_lib.images.search.protocol import Budget
 
-    start = png.read_png(image, 32)
+    start = png.read_png(image, models.input_shape(model)[1])
     find = strategies.strategy(strategy)
     budget = Budget(evaluations=evaluations, oracle_calls=oracle_calls)
     module, network = load_model(model)
@@ -54,7 +54,7 @@ def search(
         said = zip(oracle.names, outcome.predictions, strict=True)
     output.parent.mkdir(parents=True, exist_ok=True)
     campaign.write_whole(output, png.png_bytes(outcome.chimera))
-    typer.echo(f"{output}: {', '.join(f'{name} says {CLASSES[c]}' for name, c in said)} ({spent})")
+    typer.echo(f"{output}: {', '.join(f'{name} says {class_names(model)[c]}' for name, c in said)} ({spent})")
 
 
 @app.command()
@@ -70,7 +70,7 @@ def generate(
     oracle_calls: OracleCalls = 200,
     seed: Seed = 0,
 ) -> None:
-    """Find chimeras from CIFAR-10 test images, in their order."""
+    """Find chimeras from CIFAR-10 test images (or photographs, for efficientnet-lite0), in their order."""
     from chimera_lib.images import generate as generating
     from chimera_lib.images.search.protocol import Budget
 
@@ -78,7 +78,7 @@ def generate(
     made = generating.chimeras(
         module,
         network,
-        test_images(),
+        start_images(model),
         unique,
         backends=names(backends),
         output=output,
@@ -91,7 +91,7 @@ def generate(
 
 @app.command()
 def compare(
-    starts: Annotated[int, typer.Option(help="CIFAR-10 test images to start from.", callback=at_least(2))] = 200,
+    starts: Annotated[int, typer.Option(help="Images to start from.", callback=at_least(2))] = 200,
     first: Annotated[int, typer.Option(help="Number of the first of them.", callback=at_least(0))] = 0,
     strategies: Annotated[str, typer.Option(help="With commas between; all where empty.")] = "",
     backends: Pair = "openblas,blis",
@@ -107,7 +107,7 @@ def compare(
     from chimera_lib.images.search import STRATEGIES
     from chimera_lib.images.search.protocol import Budget
 
-    images = test_images()
+    images = start_images(model, first + starts)
     if first + starts > len(images):
         raise ChimeraError(f"--first {first} --starts {starts}: expected at most {len(images)} together")
     module, network = load_model(model)
