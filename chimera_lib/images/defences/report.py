@@ -1,0 +1,81 @@
+"""The table of defences, as rows, as text and as recorded metrics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from chimera_lib import recorded
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from chimera_lib.images.defences.trial import Trial
+
+
+def as_rows(trials: Mapping[str, Trial]) -> list[dict[str, object]]:
+    """A row for each defence, with a reader's column names; None where a figure is not its own."""
+    return [
+        {
+            "defence": one["title"],
+            "starts": one["n"],
+            "adaptive attack": one["rate"],
+            "holds in fresh processes": one["verified_rate"],
+            "transferred attack": one["transferred_rate"],
+            "clean accuracy": one.get("accuracy"),
+            "coverage": one.get("coverage"),
+            "slowdown": one.get("slowdown"),
+        }
+        for one in trials.values()
+    ]
+
+
+def as_text(trials: Mapping[str, Trial]) -> str:
+    """The table for a terminal, intervals of 95 % in brackets."""
+    width = max(len(one["title"]) for one in trials.values())
+    lines = [
+        f"{'defence':<{width}}  {'adaptive attack':>24}  {'holds':>6}  {'transferred':>11}"
+        f"  {'accuracy':>24}  {'coverage':>8}  slowdown"
+    ]
+    for one in trials.values():
+        attacked, accuracy = share(one, "rate"), share(one, "accuracy")
+        covered = f"{one['coverage']:.1%}" if "coverage" in one else "-"
+        slow = f"{one['slowdown']:.1f}" if "slowdown" in one else "-"
+        lines.append(
+            f"{one['title']:<{width}}  {attacked:>24}  {one['verified_rate']:6.1%}  {one['transferred_rate']:11.1%}"
+            f"  {accuracy:>24}  {covered:>8}  {slow:>8}"
+        )
+    return "\n".join(lines)
+
+
+def share(one: Trial, name: str) -> str:
+    """A share with its interval, or a dash."""
+    if name not in one:
+        return "-"
+    low, high = one[f"{name}_ci"]
+    return f"{one[name]:.1%} ({low:.1%} to {high:.1%})"
+
+
+def metrics(trials: Mapping[str, Trial]) -> dict[str, Any]:
+    """One metric a defence and figure: ``vote_rate``, ``vote_accuracy``, ..."""
+    out: dict[str, Any] = {}
+    for key, one in trials.items():
+        name = key.replace("-", "_")
+        out[f"{name}_rate"] = {"value": one["rate"], "n": one["n"], "ci": one["rate_ci"]}
+        out[f"{name}_verified_rate"] = {"value": one["verified_rate"], "n": one["n"], "ci": one["verified_ci"]}
+        out[f"{name}_transferred_rate"] = {"value": one["transferred_rate"], "n": one["n"], "ci": one["transferred_ci"]}
+        out[f"{name}_evaluations"] = {"value": one["median_evaluations"], "n": one["n"]}
+        if "accuracy" in one:
+            out[f"{name}_accuracy"] = {"value": one["accuracy"], "n": one["answered"], "ci": one["accuracy_ci"]}
+            out[f"{name}_coverage"] = {"value": one["coverage"], "n": one["accuracy_n"], "ci": one["coverage_ci"]}
+        if "slowdown" in one:
+            out[f"{name}_slowdown"] = one["slowdown"]
+        if "threshold" in one["settings"]:
+            out[f"{name}_threshold"] = one["settings"]["threshold"]
+    return out
+
+
+def write_record(path: Path, trials: Mapping[str, Trial]) -> None:
+    """Write the metrics to ``path`` for the table of figures."""
+    backends = {name: facts for one in trials.values() for name, facts in one["backends"].items()}
+    recorded.write(path, recorded.command_line(), metrics(trials), backends)
