@@ -55,8 +55,6 @@ def test_padding_is_folded_into_the_convolution() -> None:
 def test_frameworks_compute_the_same(name: str, framework: str) -> None:
     from chimera_lib.images.backends import frameworks
 
-    library = pytest.importorskip(framework)
-    layers = {"torch": frameworks.torch_layers, "jax": frameworks.jax_layers}[framework]
     shape = SHAPES.get(name, (4, 7, 9))
     module = MODULES[name]().eval()
     with torch.no_grad():
@@ -65,9 +63,10 @@ def test_frameworks_compute_the_same(name: str, framework: str) -> None:
     x = np.random.default_rng(1).random(shape, np.float32)
     if framework == "torch":
         arrays = {key: torch.from_numpy(array) for key, array in net.arrays.items()}
-        theirs = layers(library, net.program, arrays)(torch.from_numpy(x)[None]).numpy()
+        theirs = frameworks.torch_layers(torch, net.program, arrays)(torch.from_numpy(x)[None]).numpy()
     else:
-        theirs = np.asarray(layers(library, net.program)(net.arrays, x[None]))
+        jax = pytest.importorskip("jax")
+        theirs = np.asarray(frameworks.jax_layers(jax, net.program)(net.arrays, x[None]))
     assert theirs.shape[0] == 1
     np.testing.assert_allclose(theirs.reshape(-1), forward(net, x), atol=2e-5)
 
