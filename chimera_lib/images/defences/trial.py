@@ -33,6 +33,9 @@ VERIFY_ROUNDS = 2
 TIMED = 32  # images whose CPU time is compared with that of no defence
 BATCH = 256  # images asked about together when accuracy is measured
 Trial = dict[str, Any]
+# The code that attacks and defends, as it was loaded: a trial of other code is another trial.
+FILES = [*sorted(Path(__file__).parent.glob("*.py")), Path(lattice.__file__), Path(protocol.__file__)]
+CODE = hashlib.sha256(b"".join(file.read_bytes() for file in FILES if file.name != "report.py")).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -104,8 +107,6 @@ def run(
 
 def identity(network: Network, defence: Defence, setting: Setting, facts: dict[str, dict[str, str]]) -> dict[str, Any]:
     """What a trial depends on, as far as this machine can tell; JSON-able."""
-    files = [*sorted(Path(__file__).parent.glob("*.py")), Path(lattice.__file__), Path(protocol.__file__)]
-    code = hashlib.sha256(b"".join(file.read_bytes() for file in files if file.name != "report.py")).hexdigest()
     said = {name: f"{fact['version']} {fact['kernels']}" for name, fact in facts.items()}
     return {
         "strategy": f"adaptive attack on {defence.name}",
@@ -114,7 +115,7 @@ def identity(network: Network, defence: Defence, setting: Setting, facts: dict[s
         "seed": setting.seed,
         "network": network.sha256,
         "backends": said,
-        "code": code,
+        "code": CODE,
     }
 
 
