@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from chimera_lib.errors import UnknownName
-from chimera_lib.images.search import boundary, dense_multiscale, lattice, random_noise, replication
+from chimera_lib.images.search import (
+    adaptive_noise,
+    boundary,
+    dense_multiscale,
+    ensemble_boundary,
+    exploit_known,
+    gradient_free,
+    hardware_in_the_loop,
+    lattice,
+    random_noise,
+    replication,
+)
 from chimera_lib.images.search.protocol import Outcome
 
 Strategy = Callable[..., Outcome]
@@ -16,7 +27,12 @@ STRATEGIES: dict[str, Strategy] = {
     "boundary_straight_through": boundary.straight_through,
     "dense_multiscale": dense_multiscale.search,
     "uncertainty_replication": replication.search,
+    "adaptive_noise": adaptive_noise.search,
+    "ensemble_boundary": ensemble_boundary.search,
+    "gradient_free": gradient_free.search,
+    "hardware_in_the_loop": hardware_in_the_loop.search,
     "lattice": lattice.search,
+    "exploit_known": exploit_known.search,
 }
 
 
