@@ -63,6 +63,6 @@ def test_criteria_draws_every_interval() -> None:
     ]
     summary = criteria.summarise(rows, resamples=20)
     axis = figures.criteria(summary).axes[0]
-    assert [label.get_text() for label in axis.get_yticklabels()] == ["natural images", "refused by the backends"]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["natural images", "refused"]
     assert len(axis.containers) == len(summary) == 6
     assert next(row["auroc"] for row in summary if row["control"].startswith("refused")) == 0.5

@@ -37,13 +37,18 @@ def test_auroc_is_the_share_of_pairs_in_order() -> None:
 
 def test_the_interval_covers_a_coin_and_excludes_it_where_groups_differ() -> None:
     rng = np.random.default_rng(1)
-
-    def walks(shift: float) -> list[dict[str, float]]:
-        return [{"chimera": rng.normal(shift), "refused": rng.normal()} for _ in range(150)]
-
-    low, high = criteria.resampled(walks(0.0), "refused", 200, 0)
+    one, other = rng.normal(size=(2, 150))
+    low, high = criteria.resampled(one, other, 200, 0)
     assert low < 0.5 < high and high - low < 0.2
-    assert criteria.resampled(walks(1.0), "refused", 200, 0).low > 0.6
+    assert criteria.resampled(one + 1, other, 200, 0).low > 0.6
+
+
+def test_a_comparison_is_over_walks_that_have_both() -> None:
+    alone = {"logits": {"chimera": [0.0, 0.0, -9.0]}}
+    both = {"logits": {"chimera": [0.0, 0.0, -9.0], "refused": [1.0, 0.0, -9.0]}}
+    summary = criteria.summarise([alone, {"logits": {}}, both, both], resamples=20)
+    assert {row["control"] for row in summary} == {"refused"} and {row["n"] for row in summary} == {2}
+    assert summary[0]["auroc"] == 1.0
 
 
 def test_groups_of_real_walks_are_what_they_say(
@@ -57,6 +62,10 @@ def test_groups_of_real_walks_are_what_they_say(
         gaps = {name: criteria.gap(np.array([z]))[0] for name, z in row["logits"].items()}
         if "refused" in gaps:
             assert gaps["refused"] < 1e-5 and gaps["chimera"] < 1e-5 < gaps["natural"]
+        if "matched" in gaps:
+            ordered = {name: np.sort(row["logits"][name]) for name in ("matched", "chimera")}
+            matched, own = (z[-1] - z[-2] for z in ordered.values())
+            assert abs(matched - own) <= criteria.MATCH
         if "boundary" in gaps:
             assert gaps["boundary"] < criteria.BAR
     asked = oracle.calls

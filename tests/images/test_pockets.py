@@ -99,6 +99,8 @@ def test_real_pockets_are_kept_and_taken_up_again(
     asked = oracle.calls
     again = pockets.measure(small_model, images, oracle, names=names, factor=8, output=tmp_path, progress=False)
     assert again == found and oracle.calls - asked == 1  # only the other picture was asked about again
+    other = {0: pictures[1]}  # what is kept belongs to the image, not to its number
+    assert pockets.measure(small_model, other, oracle, names=names, factor=8, output=tmp_path, progress=False) == []
     metrics = pockets.metrics(found * 2)
     assert metrics["gradient_median_ulp"] == {"value": steep.width, "n": 2, "ci": (steep.width, steep.width)}
     assert "one value" in pockets.as_text(found)

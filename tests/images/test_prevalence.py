@@ -68,6 +68,8 @@ def test_rows_of_other_backends_are_refused(small_network: Network, pictures: np
         prevalence.measure(pictures[:2], pair, tmp_path, progress=False)
     with Oracle(small_network, ["openblas", "mkl"]) as other, pytest.raises(ChimeraError, match="other settings"):
         prevalence.measure(pictures[:2], other, tmp_path, progress=False)
+    with Oracle(small_network, ["openblas", "blis"]) as pair, pytest.raises(ChimeraError, match="other settings"):
+        prevalence.measure(pictures[2:4], pair, tmp_path, progress=False)
     (tmp_path / "settings.json").write_bytes(b"{")
     with Oracle(small_network, ["openblas", "blis"]) as pair, pytest.raises(ChimeraError, match="damaged"):
         prevalence.measure(pictures[:2], pair, tmp_path, progress=False)

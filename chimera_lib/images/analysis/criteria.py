@@ -9,10 +9,12 @@ p of one forward pass, largest first:
     top3_spread = p1 - p3                 small where three classes tie
 
 How well a criterion predicts is its area under the ROC curve (AUROC): the chance that it ranks a random chimera
-before a random image of a control group. 1/2 is a coin. There are three control groups, none of them chimeras, from
+before a random image of a control group. 1/2 is a coin. There are four control groups, none of them chimeras, from
 easy to hard: the natural images that the walks start from; the first point of each walk within the sources'
-own bar, a gap below 0.01; and a candidate of the same walk that lay as close to the boundary as
-the chimera, was shown to the backends, and was refused.
+own bar, a gap below 0.01; a random one of the candidates that the same walk showed to the backends in vain, all
+within reach of their noise; and of these the one whose gap is closest to the chimera's, where one is that
+close. The last leaves to the gap only what the pairing leaves, and asks what the other criteria add. A
+comparison is over the walks that have a member in both groups.
 """
 
 from __future__ import annotations
@@ -24,9 +26,10 @@ import numpy as np
 import torch
 
 from chimera_lib import stats
-from chimera_lib.images.analysis.keeping import Kept, settings
+from chimera_lib.images import campaign
+from chimera_lib.images.analysis.keeping import Kept, digest, settings
 from chimera_lib.images.search import strategy
-from chimera_lib.images.search.protocol import as_input
+from chimera_lib.images.search.protocol import as_input, gaps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -38,7 +41,13 @@ if TYPE_CHECKING:
     from chimera_lib.images.search.protocol import Budget, Outcome
 
 BAR = 0.01  # gap of probabilities that the sources aim below
-CONTROLS = {"natural": "natural images", "boundary": "gap below 0.01", "refused": "refused by the backends"}
+MATCH = 1e-6  # logits: two gaps that close count as the same, being within the backends' noise of each other
+CONTROLS = {
+    "natural": "natural images",
+    "boundary": "gap below 0.01",
+    "refused": "refused",
+    "matched": "refused, same gap",
+}
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
@@ -89,6 +98,9 @@ def groups(
         members["boundary"] = near[0]
     if refused:
         members["refused"] = refused[rng.integers(len(refused))]
+        off = np.abs(gaps(logits_of(model, np.stack(refused))) - gaps(logits_of(model, outcome.chimera[None])))
+        if off.min() <= MATCH:
+            members["matched"] = refused[int(off.argmin())]
     conflict = oracle(np.stack(list(members.values()))).conflict
     z = logits_of(model, np.stack(list(members.values())))
     return {name: [float(v) for v in z[i]] for i, name in enumerate(members) if conflict[i] == (name == "chimera")}
@@ -119,7 +131,8 @@ def measure(
     from tqdm.auto import tqdm
 
     spent = [budget.evaluations, budget.oracle_calls]
-    kept = Kept(output, settings(oracle, seed=seed, budget=spent)) if output else None
+    what = {"seed": seed, "budget": spent, "images": digest(images), "groups": list(CONTROLS)}
+    kept = Kept(output, settings(oracle, code=campaign.sources("lattice"), **what)) if output else None
     done = {row["start"]: row for row in kept.rows} if kept else {}
     pause = 0.1 if sys.stderr.isatty() else 20.0
     for start in tqdm(starts, desc="walks", disable=not progress, mininterval=pause):
@@ -139,42 +152,34 @@ def auroc(positive: np.ndarray, negative: np.ndarray) -> float:
     from sklearn.metrics import roc_auc_score
 
     labels = np.concatenate([np.ones(len(positive)), np.zeros(len(negative))])
-    return float(roc_auc_score(labels, np.concatenate([positive, negative])))
+    return round(float(roc_auc_score(labels, np.concatenate([positive, negative]))), 12)
 
 
-def resampled(scores: Sequence[Mapping[str, float]], control: str, resamples: int, seed: int) -> stats.Interval:
-    """Bootstrap percentile interval, 95 %, of the AUROC; whole walks are drawn, since their members resemble."""
+def resampled(positive: np.ndarray, negative: np.ndarray, resamples: int, seed: int) -> stats.Interval:
+    """Bootstrap percentile interval, 95 %, of the AUROC; walks are drawn, each with both of its members (N,)."""
     rng = np.random.default_rng(seed)
-    drawn: list[float] = []
-    while len(drawn) < resamples:
-        some = [scores[i] for i in rng.integers(len(scores), size=len(scores))]
-        positive = np.array([s["chimera"] for s in some if "chimera" in s])
-        negative = np.array([s[control] for s in some if control in s])
-        if len(positive) and len(negative):
-            drawn.append(auroc(positive, negative))
-    low, high = np.quantile(drawn, [0.025, 0.975])
+    draws = rng.integers(len(positive), size=(resamples, len(positive)))
+    low, high = np.quantile([auroc(positive[some], negative[some]) for some in draws], [0.025, 0.975])
     return stats.Interval(float(low), float(high))
 
 
 def summarise(rows: Sequence[Mapping[str, Any]], *, resamples: int = 1000, seed: int = 0) -> list[dict[str, Any]]:
-    """A row a criterion and control group: AUROC with its interval, and how many there are of both groups."""
+    """A row a control group and criterion: AUROC with its interval, over the walks that have both members."""
     out = []
-    walks = [{name: np.array([z]) for name, z in row["logits"].items()} for row in rows if row["logits"]]
     for control, said in CONTROLS.items():
+        both = [row["logits"] for row in rows if {"chimera", control} <= set(row["logits"])]
+        if not both:
+            continue
+        chimeras, controls = (np.array([walk[group] for walk in both]) for group in ("chimera", control))
         for name, (criterion, sign) in CRITERIA.items():
-            scores = [{group: float(sign * criterion(z)[0]) for group, z in walk.items()} for walk in walks]
-            positive = np.array([s["chimera"] for s in scores if "chimera" in s])
-            negative = np.array([s[control] for s in scores if control in s])
-            if not len(positive) or not len(negative):
-                continue
+            positive, negative = sign * criterion(chimeras), sign * criterion(controls)
             out.append(
                 {
                     "control": said,
                     "criterion": name,
-                    "chimeras": len(positive),
-                    "controls": len(negative),
+                    "n": len(both),
                     "auroc": auroc(positive, negative),
-                    "ci": resampled(scores, control, resamples, seed),
+                    "ci": resampled(positive, negative, resamples, seed),
                     "median, chimeras": float(np.median(sign * positive)),
                     "median, controls": float(np.median(sign * negative)),
                 }
@@ -183,25 +188,24 @@ def summarise(rows: Sequence[Mapping[str, Any]], *, resamples: int = 1000, seed:
 
 
 def metrics(summary: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The metrics of a recorded run: ``GROUP_CRITERION_auroc``."""
+    """The metrics of a recorded run: ``GROUP_CRITERION_auroc``, and the median gaps of group and chimeras."""
     key = {said: name for name, said in CONTROLS.items()}
     out = {}
     for row in summary:
-        n = min(row["chimeras"], row["controls"])
-        out[f"{key[row['control']]}_{row['criterion']}_auroc"] = {"value": row["auroc"], "n": n, "ci": row["ci"]}
+        group = key[row["control"]]
+        out[f"{group}_{row['criterion']}_auroc"] = {"value": row["auroc"], "n": row["n"], "ci": row["ci"]}
         if row["criterion"] == "gap":
-            out[f"{key[row['control']]}_median_gap"] = {"value": row["median, controls"], "n": row["controls"]}
-            out["chimera_median_gap"] = {"value": row["median, chimeras"], "n": row["chimeras"]}
+            out[f"{group}_median_gap"] = {"value": row["median, controls"], "n": row["n"]}
+            out[f"{group}_chimeras_median_gap"] = {"value": row["median, chimeras"], "n": row["n"]}
     return out
 
 
 def as_text(summary: Sequence[Mapping[str, Any]]) -> str:
     """A table for a terminal."""
-    lines = [f"{'control':<24} {'criterion':<12} {'chimeras':>8} {'controls':>8}  AUROC (95 % interval)"]
+    lines = [f"{'control':<24} {'criterion':<12} {'n of each':>9}  AUROC (95 % interval)"]
     for row in summary:
         low, high = row["ci"]
         lines.append(
-            f"{row['control']:<24} {row['criterion']:<12} {row['chimeras']:>8} {row['controls']:>8}"
-            f"  {row['auroc']:.3f} ({low:.3f} to {high:.3f})"
+            f"{row['control']:<24} {row['criterion']:<12} {row['n']:>9}  {row['auroc']:.3f} ({low:.3f} to {high:.3f})"
         )
     return "\n".join(lines)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from chimera_lib.errors import ChimeraError
 from chimera_lib.images.campaign import write_whole
@@ -20,6 +23,11 @@ def settings(oracle: Oracle, **more: Any) -> dict[str, Any]:
     """What results depend on: the network, the backends as they describe themselves, and ``more``, JSON-able."""
     said = {name: f"{facts['version']} {facts['kernels']}" for name, facts in oracle.info().items()}
     return {"network": oracle.network.sha256, "backends": said, **more}
+
+
+def digest(images: np.ndarray) -> str:
+    """The first half of the sha256 of images uint8, to know them again by."""
+    return hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest()[:32]
 
 
 class Kept:

@@ -17,7 +17,7 @@ import numpy as np
 
 from chimera_lib import stats
 from chimera_lib.images.analysis import directions
-from chimera_lib.images.analysis.keeping import Kept, settings
+from chimera_lib.images.analysis.keeping import Kept, digest, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -42,6 +42,7 @@ class Pocket:
         conflicts: +-distance in ULP -> whether the backends disagree there.
         slope: change of the gap per ULP to first order, logits.
         noise: difference between the two backends' gaps at the chimera, logits.
+        image: digest of the chimera, by which kept rows know it again.
     """
 
     start: int
@@ -51,6 +52,7 @@ class Pocket:
     conflicts: dict[int, bool]
     slope: float
     noise: float
+    image: str = ""
 
 
 def grid(factor: float = 2.0, reach: int = REACH) -> list[int]:
@@ -95,6 +97,7 @@ def explore(
         conflicts=seen,
         slope=float((gradient * direction).sum() * directions.ULP),
         noise=float(np.ptp(z[:, first] - z[:, second])),
+        image=digest(image),
     )
 
 
@@ -134,19 +137,20 @@ def measure(
     from tqdm.auto import tqdm
 
     kept = Kept(output, settings(oracle, seed=seed, factor=factor)) if output else None
-    done = {(p.start, p.direction): p for p in map(from_row, kept.rows)} if kept else {}
+    done = {(p.image, p.direction): p for p in map(from_row, kept.rows)} if kept else {}
     found = []
     pause = 0.1 if sys.stderr.isatty() else 20.0
     for start, image in tqdm(chimeras.items(), desc="pockets", disable=not progress, mininterval=pause):
-        left = [name for name in names if (start, name) not in done]
+        mine = digest(image)
+        left = [name for name in names if (mine, name) not in done]
         if left and oracle(image[None]).conflict[0]:
             gradient = directions.gap_gradient(model, image)
             for name in left:
                 pocket = explore(start, image, gradient, name, oracle, seed=seed, distances=grid(factor))
-                done[start, name] = pocket
+                done[mine, name] = pocket
                 if kept:
                     kept.add([asdict(pocket)])
-        found += [done[start, name] for name in names if (start, name) in done]
+        found += [done[mine, name] for name in names if (mine, name) in done]
     return found
 
 

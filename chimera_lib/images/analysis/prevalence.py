@@ -20,7 +20,7 @@ import numpy as np
 
 from chimera_lib import stats
 from chimera_lib.errors import ChimeraError
-from chimera_lib.images.analysis.keeping import Kept, settings
+from chimera_lib.images.analysis.keeping import Kept, digest, settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +70,7 @@ def measure(
     from tqdm.auto import tqdm
 
     names = oracle.names
-    kept = Kept(output, settings(oracle, images=len(images)))
+    kept = Kept(output, settings(oracle, images=digest(images)))
     done = {row["image"] for row in kept.rows}
     left = [i for i in range(len(images)) if i not in done]
     pause = 0.1 if sys.stderr.isatty() else 20.0
