@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from chimera_lib import recorded
+from chimera_lib.plotting import COLOURS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from matplotlib.figure import Figure
 
     from chimera_lib.images.defences.trial import Trial
 
@@ -79,3 +82,25 @@ def write_record(path: Path, trials: Mapping[str, Trial]) -> None:
     """Write the metrics to ``path`` for the table of figures."""
     backends = {name: facts for one in trials.values() for name, facts in one["backends"].items()}
     recorded.write(path, recorded.command_line(), metrics(trials), backends)
+
+
+def figure(trials: Mapping[str, Trial]) -> Figure:
+    """Per defence, the share of starts left with a conflict: the attack that knows it, and the transferred one."""
+    import matplotlib.pyplot as plt
+    import numpy as np
+
+    drawn, axis = plt.subplots(figsize=(7, 0.5 * len(trials) + 1.2))
+    rows = np.arange(len(trials))[::-1]
+    for shift, colour, name, label in (
+        (0.16, COLOURS[0], "rate", "attack that knows the defence"),
+        (-0.16, COLOURS[1], "transferred", "found without it, shown to it"),
+    ):
+        key, interval = ("rate", "rate_ci") if name == "rate" else ("transferred_rate", "transferred_ci")
+        shares = np.array([one[key] for one in trials.values()]) * 100
+        ends = np.array([tuple(one[interval]) for one in trials.values()]) * 100
+        spread = np.abs(ends - shares[:, None]).T
+        axis.errorbar(shares, rows + shift, xerr=spread, fmt="o", color=colour, capsize=3, label=label)
+    axis.set_yticks(rows, [one["title"] for one in trials.values()])
+    axis.set(xlabel="starts with a conflict (%)", xlim=(-4, 104))
+    axis.legend(loc="upper center", bbox_to_anchor=(0.35, -0.6 / (0.5 * len(trials) + 0.4)), ncols=2)
+    return drawn
