@@ -115,7 +115,7 @@ def _convert(graph: Graph, proto: Any, opset: int) -> None:
         raise Unsupported("the model is quantised; expected float32 weights")
     if proto.domain not in ("", "ai.onnx"):
         raise Unsupported(f"it belongs to {proto.domain}, not to ONNX itself")
-    attributes = {}
+    attributes: dict[str, Any] = {}
     for attribute in proto.attribute:
         value = helper.get_attribute_value(attribute)
         attributes[attribute.name] = value.decode() if isinstance(value, bytes) else value
