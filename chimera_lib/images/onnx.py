@@ -1,8 +1,9 @@
 """A user's ONNX image classifier as a ``Network``, whoever exported it.
 
 Its input has to be one image (N, 3 or 1, H, W) of fixed size, float32 in [0, 1]: pixels are ``uint8 / 255``, and a
-normalisation belongs into the graph, as Sub, Mul or Div by constants. Its output are the logits; a final Softmax is
-left out, since it changes no prediction. Weights are float32.
+normalisation belongs into the graph, as Sub, Mul or Div by constants. Channels may also come last, where the graph
+first brings them to the front, as what was converted from TensorFlow does. Its output are the logits; a final Softmax
+is left out, since it changes no prediction. Weights are float32.
 """
 
 from __future__ import annotations
@@ -36,9 +37,12 @@ def read(path: Path | str) -> Network:
     if len(inputs) != 1 or len(graph.output) != 1:
         found = f"{len(inputs)} inputs and {len(graph.output)} outputs"
         raise ChimeraError(f"{path} has {found}; expected one image in and one vector of logits out")
-    shape = _image_shape(path, inputs[0])
+    shape, channels_last = _image_shape(path, inputs[0])
     read_so_far = Graph(constants, graph.output[0].name)
-    read_so_far.names[inputs[0].name] = "input"
+    if channels_last:
+        read_so_far.channels_last = inputs[0].name
+    else:
+        read_so_far.names[inputs[0].name] = "input"
     read_so_far.shapes["input"] = shape
     opset = _opset(path, model)
     for proto in graph.node:
@@ -85,8 +89,11 @@ def _constants(path: Path, graph: Any) -> dict[str, np.ndarray]:
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
 
 
-def _image_shape(path: Path, value: Any) -> tuple[int, int, int]:
-    """(C, H, W) of the input; ChimeraError for anything but one float32 image of fixed size."""
+def _image_shape(path: Path, value: Any) -> tuple[tuple[int, int, int], bool]:
+    """(C, H, W) of the input, and whether its channels come last.
+
+    Raises ChimeraError for anything but one float32 image of fixed size.
+    """
     from onnx import TensorProto
 
     kind = value.type.tensor_type
@@ -101,9 +108,11 @@ def _image_shape(path: Path, value: Any) -> tuple[int, int, int]:
         raise ChimeraError(f"{said}; expected a batch of 1, or any: export it with batch 1")
     if not all(isinstance(size, int) and size > 0 for size in sizes[1:]):
         raise ChimeraError(f"{said}; expected fixed channels, height and width: export it for one image size")
-    if sizes[1] not in (1, 3):
-        raise ChimeraError(f"{said}; expected 3 or 1 channels, before height and width")
-    return sizes[1], sizes[2], sizes[3]
+    if sizes[1] in (1, 3):
+        return (sizes[1], sizes[2], sizes[3]), False
+    if sizes[3] in (1, 3):
+        return (sizes[3], sizes[1], sizes[2]), True
+    raise ChimeraError(f"{said}; expected 3 or 1 channels")
 
 
 def _convert(graph: Graph, proto: Any, opset: int) -> None:
@@ -119,6 +128,13 @@ def _convert(graph: Graph, proto: Any, opset: int) -> None:
     for attribute in proto.attribute:
         value = helper.get_attribute_value(attribute)
         attributes[attribute.name] = value.decode() if isinstance(value, bytes) else value
+    if graph.channels_last and graph.channels_last in proto.input:
+        if proto.op_type != "Transpose" or attributes.get("perm") != [0, 3, 1, 2]:
+            raise Unsupported(
+                "the image's channels come last; expected a Transpose that brings them to the front first"
+            )
+        graph.names[proto.output[0]] = "input"
+        return
     if proto.op_type == "Shape" and proto.input[0] in graph.names:
         sizes = (1, *graph.shape(proto.input[0]))[attributes.get("start") : attributes.get("end")]
         graph.constants[proto.output[0]] = np.array(sizes, np.int64)

@@ -39,6 +39,7 @@ class Graph:
 
     constants: dict[str, np.ndarray]
     last: str  # the file's name for the result
+    channels_last: str = ""  # the file's name for its input, where that is (N, H, W, C)
     ops: list[dict[str, Any]] = field(default_factory=list)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)  # the file's name for a tensor -> the operation's result

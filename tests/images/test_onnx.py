@@ -172,6 +172,17 @@ def test_weights_beside_the_file(tmp_path: Path) -> None:
         reader.read(path)
 
 
+def test_channels_last(tmp_path: Path) -> None:
+    """As converters from TensorFlow write it: the image is (N, H, W, C), and brought to (N, C, H, W) first."""
+    nodes = flat(node("Transpose", "x", "t", perm=[0, 3, 1, 2]), node("Conv", "t w", "h"))
+    path = build(tmp_path / "m.onnx", nodes, {"w": weights(4, 3, 3, 3)}, (1, 6, 5, 3))
+    net = reader.read(path)
+    assert net.input_shape == (3, 6, 5)
+    x = np.random.default_rng(0).random((3, 6, 5), np.float32)
+    expected = reference(str(path), x.transpose(1, 2, 0))
+    np.testing.assert_allclose(computed(net, x)[0], expected, atol=1e-5)
+
+
 def test_one_channel(tmp_path: Path) -> None:
     path = build(tmp_path / "m.onnx", flat(node("Conv", "x w", "h")), {"w": weights(4, 1, 3, 3)}, (1, 1, 6, 6))
     assert agree(path).input_shape == (1, 6, 6)
