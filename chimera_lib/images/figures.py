@@ -138,6 +138,30 @@ def strategies(summaries: Mapping[str, Mapping[str, Any]]) -> Figure:
     return figure
 
 
+def cost_against_finds(summaries: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Each strategy's share of starts that became chimeras against its median CPU-seconds a start, numbered."""
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(8, 4.2))
+    taken: list[tuple[float, float]] = []  # cost and share of the points drawn, to keep their numbers apart
+    for number, (name, one) in enumerate(summaries.items(), start=1):
+        colour = COLOURS[1] if name == "lattice" else COLOURS[0]
+        cost, rate = one["median_cpu_seconds"], 100 * one["rate"]
+        low, high = one["rate_ci"]
+        error = [[max(0.0, rate - 100 * low)], [max(0.0, 100 * high - rate)]]
+        axis.errorbar(cost, rate, yerr=error, color=colour, alpha=0.3, capsize=2, linewidth=1)
+        axis.plot(cost, rate, "o", color=colour, markersize=6, label=f"{number}  {name.replace('_', ' ')}")
+        near = sum(abs(rate - other) < 8 and 0.8 < cost / what < 1.25 for what, other in taken)
+        taken.append((cost, rate))
+        up = (10 + 12 * near) * (1 if rate >= 50 else -1)
+        axis.annotate(str(number), (cost, rate), (0, up), textcoords="offset points", ha="center", va="center")
+    axis.set(xscale="log", xlabel="CPU-seconds a start (median, log scale)", ylim=(-22, 122))
+    axis.set_ylabel("starts that became a chimera (%)")
+    axis.set_yticks(range(0, 101, 20))
+    axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), handlelength=0, handletextpad=0, markerscale=0)
+    return figure
+
+
 def draw_interval(
     axis: Axes, row: float, value: float, interval: Sequence[float] | None, colour: str, scale: float
 ) -> None:
