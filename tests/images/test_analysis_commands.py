@@ -78,7 +78,9 @@ def test_criteria_compares_three_groups(analyze, few, tmp_path):
 
 def test_layers_traces_and_multiplies(analyze, few, tmp_path, monkeypatch):
     growth = products.growth
-    monkeypatch.setattr(products, "growth", lambda *a, **k: growth(*a, **{**k, "terms": (27, 64, 144), "draws": 2}))
+    monkeypatch.setattr(
+        products, "growth", lambda *a, **k: growth(*a, **{**k, "terms": (27, 64, 144, 288), "draws": 2})
+    )
     record, output = tmp_path / "r.json", tmp_path / "rows.json"
     words = ["--count", 2, "--backends", "openblas,blis", "--output", output, "--record", record]
     status, said, _ = analyze("layers", *SMALL, *words)

@@ -46,7 +46,7 @@ def test_layers_draws_each_operation_with_its_terms() -> None:
 
 
 def test_growth_draws_points_line_root_and_bound() -> None:
-    k = np.array([27, 128, 512])
+    k = np.array([27, 128, 512, 1024])
     relative = 1e-8 * np.sqrt(k)[:, None] * np.ones((1, 2))
     one = products.Growth(("x", "y"), "random", k, relative, k * 1e-6, *products.fit(k, relative))
     equal = products.Growth(("x", "z"), "random", k, relative * 0, k * 1e-6, *products.fit(k, relative * 0))

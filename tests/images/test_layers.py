@@ -79,8 +79,8 @@ def test_a_slope_is_recovered_with_an_interval_that_holds_it() -> None:
 
 
 def test_growth_stays_below_its_bound_and_is_recorded() -> None:
-    (one,) = products.growth(["openblas", "blis"], terms=[32, 128, 1024], draws=2)
-    assert one.relative.shape == (3, 2) and (one.relative.mean(1) < one.bound).all()
+    (one,) = products.growth(["openblas", "blis"], terms=[32, 128, 512, 1024], draws=2)
+    assert one.relative.shape == (4, 2) and (one.relative.mean(1) < one.bound).all()
     assert one.interval[0] < one.slope < one.interval[1]
     assert set(products.metrics([one])) == {
         "random_openblas_blis_slope",

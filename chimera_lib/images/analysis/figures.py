@@ -85,7 +85,16 @@ def boundary_map(
     axis.set(xlabel=f"{axes[0]} (ULP)", ylabel=f"{axes[1]} (ULP)", title=title)
     ticks = [-float(drawn.offsets[-1]), 0.0, float(drawn.offsets[-1])]
     axis.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
-    axis.set_yticks(ticks, [f"{tick:,.0f}" for tick in ticks], rotation=90, va="center")
+    axis.set_yticks(ticks, [f"{tick:,.0f}" for tick in ticks], rotation=90)
+    for across, up, ha, va in zip(
+        axis.get_xticklabels(),
+        axis.get_yticklabels(),
+        ("left", "center", "right"),
+        ("bottom", "center", "top"),
+        strict=True,
+    ):
+        across.set(ha=ha)
+        up.set(va=va)
     axis.grid(visible=False)
     said = [f"all say {classes[c]}" for c in drawn.classes] + ["all say another class"]
     said += [who_differs(drawn.names, pattern) for pattern in range(1, mixed + 1)]
@@ -122,7 +131,7 @@ def layers(found: Mapping[str, Sequence[Layer]]) -> Figure:
     axes[0].axhline(UNIT, color="black", linestyle=":", linewidth=1)
     axes[0].annotate("u = 2⁻²⁴", (0, UNIT), xytext=(2, 4), textcoords="offset points", fontsize=8)
     axes[0].set(yscale="log", ylabel="difference, relative\nto the values (rms)")
-    axes[0].legend(loc="lower right", ncols=2)
+    axes[0].legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     axes[1].set(ylim=(0, 100), ylabel="values that\ndiffer (%)")
     kinds = [layer.kind.replace("_", " ") + (f", K = {layer.terms}" if layer.terms else "") for layer in each]
     axes[1].set_xticks(x, kinds, rotation=90, fontsize=8)
@@ -166,7 +175,7 @@ def criteria(summary: Sequence[Mapping[str, Any]]) -> Figure:
 
     controls = list(dict.fromkeys(row["control"] for row in summary))
     names = list(dict.fromkeys(row["criterion"] for row in summary))
-    figure, axis = plt.subplots(figsize=(7, 0.55 * len(controls) * len(names) / 2 + 1.4))
+    figure, axis = plt.subplots(figsize=(7, 0.7 * len(controls) + 1.5))
     axis.axvline(0.5, color="black", linestyle="--", linewidth=1)
     for row in summary:
         i, j = controls.index(row["control"]), names.index(row["criterion"])
@@ -175,9 +184,9 @@ def criteria(summary: Sequence[Mapping[str, Any]]) -> Figure:
         label = row["criterion"].replace("_", " ").replace("top3", "top-3") if i == 0 else None
         axis.errorbar(row["auroc"], -i - 0.22 * (j - 1), xerr=error, fmt="o", color=COLOURS[j], label=label)
     axis.set_yticks([-i for i in range(len(controls))], controls)
-    axis.set(xlim=(0.28, 1.03), ylim=(-len(controls) + 0.5, 0.5), xlabel="AUROC: chimeras against the control group")
+    axis.set(xlim=(-0.03, 1.03), ylim=(-len(controls) + 0.5, 0.5), xlabel="AUROC: chimeras against the control group")
     axis.grid(axis="y", visible=False)
-    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.28), ncols=3)
+    axis.legend(loc="upper left")
     return figure
 
 

@@ -78,6 +78,7 @@ def plane_of_gradient(gradient: np.ndarray, seed: int) -> tuple[np.ndarray, np.n
 def draw(image: np.ndarray, plane: tuple[np.ndarray, np.ndarray], oracle: Oracle, *, reach: int, side: int = 21) -> Map:
     """Ask about ``side`` x ``side`` points of a plane through ``image`` uint8 (H, W, C), ``reach`` ULP to each edge.
 
+    Points lie at whole ULPs: evenly, that is, where ``side // 2`` divides ``reach``.
     Raises ChimeraError where ``side`` is even (the chimera is the middle) or below 3.
     """
     if side < 3 or side % 2 == 0:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 TERMS = (27, 64, 128, 256, 288, 384, 512, 576, 768, 1024, 1152, 1536, 2304, 3072, 4608)
 SIDE = 64  # rows and columns of a random product
 UNIT = 2.0**-24
+FEWEST = 4  # values of K that a line is drawn through
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,8 @@ def growth(
     """
     if real is not None:
         terms = [k for k in terms if k < real[0].shape[1]] + [real[0].shape[1]]
-    if len(set(terms)) < 3:
-        raise ChimeraError(f"{len(set(terms))} values of K: a line with an interval needs at least 3")
+    if len(set(terms)) < FEWEST:
+        raise ChimeraError(f"{len(set(terms))} values of K: a line with an interval needs at least {FEWEST}")
     relative = np.zeros((len(backends) - 1, len(terms), len(real[1]) if real else draws))
     bound = np.zeros(len(terms))
     for t, k in enumerate(terms):
@@ -142,12 +143,12 @@ def fit(terms: Sequence[int], relative: np.ndarray) -> tuple[float, tuple[float,
     """Slope of log ``relative`` (T, draws), averaged over the draws, against log K, with its 95 % interval.
 
     One point a K, since draws of one K share what the library's blocking does there. Values of K at which the two
-    libraries agree to the bit have no logarithm and are left out; without three others the slope is NaN.
+    libraries agree to the bit have no logarithm and are left out; without ``FEWEST`` others the slope is NaN.
     """
     from scipy import stats as scipy_stats
 
     some = (relative > 0).all(axis=1)
-    if some.sum() < 3:
+    if some.sum() < FEWEST:
         return float("nan"), (float("nan"), float("nan"))
     x, y = np.log(np.asarray(terms, float)[some]), np.log(relative[some]).mean(axis=1)
     line = scipy_stats.linregress(x, y)
