@@ -140,3 +140,20 @@ def test_gallery():
     shown = [axis.images[0].get_array() for axis in figure.axes if axis.images]
     assert len(shown) == 3 and all(map(np.array_equal, shown, images))
     assert drawn(figure)
+
+
+def test_cost_against_finds_numbers_every_strategy_apart():
+    def summary(rate, cost):
+        return {"rate": rate, "rate_ci": (0.5 * rate, min(1.0, rate + 0.2)), "median_cpu_seconds": cost}
+
+    summaries = {"lattice": summary(1.0, 0.3), "one": summary(1.0, 0.31), "two_words": summary(0.0, 2.0)}
+    figure = figures.cost_against_finds(summaries)
+    assert drawn(figure)
+    (axis,) = figure.axes
+    assert texts(axis) == ["1", "2", "3"]
+    heights = [text.xyann[1] for text in axis.texts]
+    assert heights[0] != heights[1], "points beside each other"
+    assert heights[2] < 0, "numbers of points at the bottom stand below them"
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["1  lattice", "2  one", "3  two words"]
+    assert "CPU-seconds" in axis.get_xlabel()
+    assert "%" in axis.get_ylabel()
