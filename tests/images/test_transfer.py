@@ -39,10 +39,10 @@ def folder(
 def test_the_matrix_knows_what_is_held_out_and_counts_conflicts(small_network: Network, folder: Path) -> None:
     (searched,) = transfer.read([folder])
     assert searched.label == "any" and searched.backends == ("openblas", "blis") and len(searched.images) >= 3
-    pairs = [("openblas", "blis"), ("openblas:Prescott", "mkl"), ("onnxruntime", "blis")]
+    pairs = [("openblas", "blis"), ("openblas:Prescott", "mkl"), ("onnxruntime", "blis"), ("mkl", "torch")]
     cells = transfer.matrix(small_network, [searched], pairs)
-    assert [cell.shares for cell in cells] == [("openblas", "blis"), (), ("blis",)]
-    assert [cell.held_out for cell in cells] == [False, True, False]
+    assert [cell.shares for cell in cells] == [("openblas", "blis"), (), ("blis",), ("torch",)]
+    assert [cell.held_out for cell in cells] == [False, True, False, False]
     assert cells[0].rate == 1.0, "what was searched on this pair is a chimera on it"
     assert cells[0].interval == stats.exact(len(searched.images), len(searched.images))
     np.testing.assert_array_equal(transfer.held_out(cells, "any"), cells[1].conflict)

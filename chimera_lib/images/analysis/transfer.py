@@ -3,7 +3,7 @@
 A row is a folder that a search wrote, with the backends that it asked; a column a pair of backends. The cell is the
 share of the folder's chimeras on which the pair disagrees. A pair is *held out* when neither of its backends shares
 a bit class with one that was searched on: builds of one kernel set are the same arithmetic under two
-names, and count as searched.
+names, and count as searched. So does PyTorch, by whose network every search finds its way.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from chimera_lib.images.network import Network
 
+WALKER = "torch"  # what searches evaluate candidates on before they ask
 ENOUGH = 100  # chimeras a cell, below which its interval is too wide to be worth much
 
 
@@ -87,7 +88,7 @@ def classes(network: Network, names: Sequence[str]) -> dict[str, int]:
 def matrix(network: Network, searched: Sequence[Searched], pairs: Sequence[tuple[str, str]]) -> list[Cell]:
     """Show every folder's chimeras to every pair; a cell each, row by row."""
     asked = list(dict.fromkeys(name for pair in pairs for name in pair))
-    of = classes(network, [*asked, *(name for one in searched for name in one.backends)])
+    of = classes(network, [*asked, WALKER, *(name for one in searched for name in one.backends)])
     cells = []
     with Oracle(network, asked) as oracle:
         for one in searched:
@@ -95,7 +96,7 @@ def matrix(network: Network, searched: Sequence[Searched], pairs: Sequence[tuple
             if lost := set(asked) - set(verdict.names):
                 raise BackendDied(f"lost {', '.join(sorted(lost))} on the way; leave it out or run again")
             said = dict(zip(verdict.names, verdict.predictions, strict=True))
-            known = {of[name] for name in one.backends}
+            known = {of[name] for name in (*one.backends, WALKER)}
             for a, b in pairs:
                 shares = tuple(name for name in (a, b) if of[name] in known)
                 cells.append(Cell(one.label, (a, b), said[a] != said[b], shares))
