@@ -86,13 +86,31 @@ def load(path: Path) -> Network:
 def from_torch(module: nn.Module, input_shape: tuple[int, int, int] = (3, 32, 32)) -> Network:
     """Convert a torch module in eval mode, by symbolic tracing (see ``chimera_lib.images.tracing``).
 
-    Raises ChimeraError for a module in training mode, one that cannot be traced, or one with an operation that is
-    not supported, which the message names.
+    Raises ChimeraError for a module in training mode, one that cannot be traced, one with an operation that is
+    not supported, which the message names, or one that does not take images (C, H, W) of ``input_shape``.
     """
     from chimera_lib.images.tracing import trace
 
     ops, arrays = trace(module)
+    _try_out(module, input_shape)
     return Network(fold_padding(ops), arrays, input_shape)
+
+
+def _try_out(module: nn.Module, input_shape: tuple[int, int, int]) -> None:
+    """Show the module a black image; ChimeraError where it does not take one, or answers with no vector."""
+    import torch
+
+    like = next(module.parameters(), torch.zeros(()))
+    try:
+        with torch.no_grad():
+            shape = tuple(module(torch.zeros(1, *input_shape, dtype=like.dtype, device=like.device)).shape)
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ChimeraError(
+            f"{type(module).__name__} takes no image {input_shape}: {reason}; expected a network for that size"
+        ) from error
+    if len(shape) != 2:
+        raise ChimeraError(f"{type(module).__name__} answers with {shape}; expected logits (1, classes)")
 
 
 def fold_padding(ops: list[dict[str, Any]]) -> list[dict[str, Any]]:

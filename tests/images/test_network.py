@@ -120,6 +120,20 @@ def test_unsupported_module_is_named(module: nn.Module, named: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("module", "named"),
+    [
+        (nn.Sequential(nn.Conv2d(1, 3, 3), nn.Flatten()), r"Sequential takes no image \(3, 32, 32\): .*1 channels"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(27, 2)), r"takes no image \(3, 32, 32\): .*shapes cannot be multiplied"),
+        (nn.Sequential(nn.Conv2d(3, 2, 3)), r"answers with \(1, 2, 30, 30\); expected logits"),
+    ],
+)
+def test_module_for_other_images_is_refused(module: nn.Module, named: str) -> None:
+    with pytest.raises(ChimeraError, match=named) as caught:
+        network.from_torch(module.eval())
+    assert "\n" not in str(caught.value)
+
+
 def test_training_mode_is_refused() -> None:
     with pytest.raises(ChimeraError, match=r"training mode.*eval\(\)"):
         network.from_torch(nn.Sequential(nn.Conv2d(3, 4, 3)).train())
