@@ -104,3 +104,4 @@ def test_real_pockets_are_kept_and_taken_up_again(
     metrics = pockets.metrics(found * 2)
     assert metrics["gradient_median_ulp"] == {"value": steep.width, "n": 2, "ci": (steep.width, steep.width)}
     assert "one value" in pockets.as_text(found)
+    assert [row["median width (ULP)"] for row in pockets.as_rows(found)] == [one.width, steep.width]

@@ -198,6 +198,21 @@ def summarise(pockets: Sequence[Pocket]) -> list[dict[str, Any]]:
     return rows
 
 
+def as_rows(pockets: Sequence[Pocket]) -> list[dict[str, Any]]:
+    """Rows for a table, one a direction; the last column is what one ULP changes of the gap, to first order."""
+    return [
+        {
+            "direction": row["direction"],
+            "chimeras": row["n"],
+            "median width (ULP)": row["median"],
+            "quartiles": f"{row['lower quartile']:.0f} to {row['upper quartile']:.0f}",
+            "width of 1": row["single points"],
+            "margin a step": row["slope"],
+        }
+        for row in summarise(pockets)
+    ]
+
+
 def metrics(pockets: Sequence[Pocket]) -> dict[str, Any]:
     """The metrics of a recorded run; widths in ULP of 2**-24, and in 8-bit levels."""
     out: dict[str, Any] = {}
