@@ -213,6 +213,8 @@ def flatten(g: Graph, node: Node) -> None:
     if target == shape:
         g.same(node)
         return
+    if math.prod(target) == count == max(shape) == max(target):  # only axes of size 1 come, go or move
+        target = (count,)
     need(target == (count,), f"from {('N', *shape)} to {('N', *target)}; expected (N, {count})")
     g.emit(node, "flatten", target)
 
@@ -246,7 +248,10 @@ def pad(g: Graph, node: Node) -> None:
 def nothing(g: Graph, node: Node) -> None:
     """Identity, and what is one in a network at rest."""
     if node.kind == "Transpose":
-        order = list(node.attributes.get("perm", []))
+        order, shape = list(node.attributes.get("perm", [])), g.shape(node.inputs[0])
+        if order[:1] == [0] and math.prod(shape) == max(shape):  # only axes of size 1 move: a vector
+            g.emit(node, "flatten", (max(shape),))
+            return
         need(order == sorted(order) and bool(order), f"perm {order}: the axes are reordered")
     if node.kind == "Cast":
         need(node.attributes["to"] == 1, "to another type than float32")

@@ -83,6 +83,18 @@ GRAPHS: dict[str, Callable[[], tuple[list[Any], Weights]]] = {
         {"a": np.array([2, 3], np.int64)},
     ),
     "mean without its axes": lambda: ([node("ReduceMean", "x", "y", axes=[2, 3], keepdims=0)], {}),
+    "channels moved behind one pixel": lambda: (
+        [
+            node("GlobalAveragePool", "x", "g"),
+            node("Transpose", "g", "t", perm=[0, 2, 3, 1]),
+            node("Flatten", "t", "y"),
+        ],
+        {},
+    ),
+    "channels moved by their shape": lambda: (
+        [node("GlobalAveragePool", "x", "g"), node("Reshape", "g s", "t"), node("Reshape", "t u", "y")],
+        {"s": np.array([1, 1, 1, 3], np.int64), "u": np.array([-1, 3], np.int64)},
+    ),
     "weights that are computed": lambda: (
         flat(node("Mul", "w t", "v"), node("Transpose", "v", "u", perm=[1, 0, 2, 3]), node("Conv", "x u", "h")),
         {"w": weights(3, 5, 2, 2), "t": np.float32(0.5)},
