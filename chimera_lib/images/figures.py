@@ -151,7 +151,7 @@ def cost_against_finds(summaries: Mapping[str, Mapping[str, Any]]) -> Figure:
         error = [[max(0.0, rate - 100 * low)], [max(0.0, 100 * high - rate)]]
         axis.errorbar(cost, rate, yerr=error, color=colour, alpha=0.3, capsize=2, linewidth=1)
         axis.plot(cost, rate, "o", color=colour, markersize=6, label=f"{number}  {name.replace('_', ' ')}")
-        near = sum(abs(rate - other) < 8 and 0.8 < cost / what < 1.25 for what, other in taken)
+        near = sum(abs(rate - other) < 8 and 0.88 < cost / what < 1.14 for what, other in taken)
         taken.append((cost, rate))
         up = (10 + 12 * near) * (1 if rate >= 50 else -1)
         axis.annotate(str(number), (cost, rate), (0, up), textcoords="offset points", ha="center", va="center")
