@@ -265,7 +265,7 @@ def test_the_table_is_well_formed() -> None:
         assert re.fullmatch(r"[0-9a-f]{64}", asset.content)
         assert asset.sources
         assert bool(asset.keep) != bool(asset.converter)
-        assert min(asset.size, asset.unpacked) > 1_000_000
+        assert min(asset.size, asset.unpacked) > 10_000
         assert asset.what
         assert asset.licence
         for source in asset.sources:
