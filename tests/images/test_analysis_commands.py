@@ -29,7 +29,7 @@ def analyze(capsys):
 @pytest.fixture
 def few(monkeypatch, pictures):
     """The test pictures stand for CIFAR-10's."""
-    monkeypatch.setattr(commands.analysis, "test_images", lambda: pictures)
+    monkeypatch.setattr(commands.analysis, "start_images", lambda model, count: pictures[:count])
 
 
 @pytest.fixture(scope="module")

@@ -125,26 +125,29 @@ def measure(
 ) -> list[dict[str, Any]]:
     """Walk from each of ``images[starts]``, uint8 (N, H, W, 3), and keep the logits of each group's member.
 
-    A row a start: ``start`` and ``logits``, group -> (classes,), empty where the walk found nothing. With ``output``,
-    rows are kept and taken from there next time.
+    A row a start: ``start``, ``image`` (a digest) and ``logits``, group -> (classes,), empty where the walk found
+    nothing. With ``output``, rows are kept and taken from there next time.
     """
     from tqdm.auto import tqdm
 
     spent = [budget.evaluations, budget.oracle_calls]
-    what = {"seed": seed, "budget": spent, "images": digest(images), "groups": list(CONTROLS)}
+    what = {"seed": seed, "budget": spent, "groups": list(CONTROLS)}
     kept = Kept(output, settings(oracle, code=campaign.sources("lattice"), **what)) if output else None
-    done = {row["start"]: row for row in kept.rows} if kept else {}
+    done = {(row["start"], row["image"]): row for row in kept.rows} if kept else {}
+    rows = []
     pause = 0.1 if sys.stderr.isatty() else 20.0
     for start in tqdm(starts, desc="walks", disable=not progress, mininterval=pause):
-        if start in done:
+        mine = int(start), digest(images[start])
+        if mine in done:
+            rows.append(done[mine])
             continue
         outcome = strategy("lattice")(model, images[start], oracle, budget, seed * 1_000_003 + start)
         rng = np.random.default_rng([seed, start])
         members = groups(model, images[start], outcome, oracle, rng) if outcome.chimera is not None else {}
-        done[start] = {"start": int(start), "logits": members}
+        rows.append({"start": mine[0], "image": mine[1], "logits": members})
         if kept:
-            kept.add([done[start]])
-    return [done[start] for start in starts]
+            kept.add(rows[-1:])
+    return rows
 
 
 def auroc(positive: np.ndarray, negative: np.ndarray) -> float:

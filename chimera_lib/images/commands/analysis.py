@@ -19,7 +19,7 @@ from chimera_lib.images.commands.options import (
     at_least,
     load_model,
     names,
-    test_images,
+    start_images,
     two,
 )
 
@@ -47,7 +47,7 @@ def write_record(path: Path | None, metrics: Mapping[str, Any], backends: Mappin
 
 @analyze.command()
 def prevalence(
-    count: Annotated[int, typer.Option(help="CIFAR-10 test images to ask about.", callback=at_least(2))] = 10000,
+    count: Annotated[int, typer.Option(help="Natural images to ask about.", callback=at_least(2))] = 10000,
     backends: Annotated[str, typer.Option(help="With commas between.")] = LIBRARIES,
     model: ModelName = "cifarvgg",
     output: Annotated[Path, typer.Option(help="Folder for the rows; a second run goes on there.")] = Path(
@@ -59,12 +59,12 @@ def prevalence(
     from chimera_lib.images.analysis import prevalence as question
     from chimera_lib.images.oracle import Oracle
 
-    images = test_images()
+    images = start_images(model, count)
     if count > len(images):
         raise ChimeraError(f"--count {count}: expected at most {len(images)}")
     _, network = load_model(model)
     with Oracle(network, names(backends)) as oracle:
-        rows = question.measure(images[:count], oracle, output)
+        rows = question.measure(images, oracle, output)
         facts = oracle.info()
     found = question.summarise(rows)
     typer.echo(question.as_text(found))
@@ -112,7 +112,7 @@ def pockets(
 
 @analyze.command()
 def criteria(
-    starts: Annotated[int, typer.Option(help="CIFAR-10 test images to walk from.", callback=at_least(2))] = 200,
+    starts: Annotated[int, typer.Option(help="Natural images to walk from.", callback=at_least(2))] = 200,
     first: Annotated[int, typer.Option(help="Number of the first of them.", callback=at_least(0))] = 0,
     backends: Pair = "openblas,blis",
     model: ModelName = "cifarvgg",
@@ -129,7 +129,7 @@ def criteria(
     from chimera_lib.images.oracle import Oracle
     from chimera_lib.images.search.protocol import Budget
 
-    images = test_images()
+    images = start_images(model, first + starts)
     if first + starts > len(images):
         raise ChimeraError(f"--first {first} --starts {starts}: expected at most {len(images)} together")
     module, network = load_model(model)
@@ -148,7 +148,7 @@ def criteria(
 
 @analyze.command()
 def layers(
-    count: Annotated[int, typer.Option(help="CIFAR-10 test images to send through.", callback=at_least(2))] = 100,
+    count: Annotated[int, typer.Option(help="Natural images to send through.", callback=at_least(2))] = 100,
     backends: Annotated[
         str, typer.Option(help="GEMM backends; each is compared with the first.")
     ] = "openblas,blis,mkl",
@@ -165,7 +165,7 @@ def layers(
     from chimera_lib.images.analysis import products
     from chimera_lib.images.oracle import Oracle
 
-    images = test_images()[:count]
+    images = start_images(model, count)
     _, network = load_model(model)
     asked = names(backends)
     with Oracle(network, asked) as oracle:  # says at once what is missing, and what each is
