@@ -87,6 +87,7 @@ def test_growth_stays_below_its_bound_and_is_recorded() -> None:
         "random_openblas_blis_difference_at_largest_k",
         "random_openblas_blis_share_of_bound",
     }
+    assert products.metrics([one])["random_openblas_blis_slope"]["n"] == 4
     assert "openblas against blis" in products.as_text([one])
     with pytest.raises(ChimeraError, match="2 values of K"):
         products.growth(["openblas", "blis"], terms=[32, 128])

@@ -157,12 +157,12 @@ def fit(terms: Sequence[int], relative: np.ndarray) -> tuple[float, tuple[float,
 
 
 def metrics(found: Sequence[Growth]) -> dict[str, Any]:
-    """The metrics of a recorded run: the slope of each pair and kind, n being the values of K."""
+    """The metrics of a recorded run: the slope of each pair and kind, n being the values of K behind it."""
     out = {}
     for one in found:
         if np.isfinite(one.slope):
             key = f"{one.kind}_{one.pair[0]}_{one.pair[1]}".replace(":", "_").replace("-", "_")
-            out[f"{key}_slope"] = {"value": one.slope, "n": len(one.terms), "ci": one.interval}
+            out[f"{key}_slope"] = {"value": one.slope, "n": int((one.relative > 0).all(1).sum()), "ci": one.interval}
             largest = float(np.median(one.relative[-1]))
             out[f"{key}_difference_at_largest_k"] = {"value": largest, "n": one.relative.shape[1]}
             out[f"{key}_share_of_bound"] = {"value": largest / float(one.bound[-1]), "n": one.relative.shape[1]}
