@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chimera_lib.images.commands import analysis, defences, search, setup, submission
+from chimera_lib.images.commands import analysis, audit, defences, search, setup, submission
 from chimera_lib.images.commands.options import app
 
-__all__ = ["analysis", "app", "defences", "search", "setup", "submission"]
+__all__ = ["analysis", "app", "audit", "defences", "search", "setup", "submission"]
