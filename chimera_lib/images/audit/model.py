@@ -31,7 +31,8 @@ def load(spec: str, size: Callable[[], tuple[int, int]] = lambda: (32, 32)) -> N
     """
     from chimera_lib.images import models
 
-    if spec in models.MODELS:
+    shipped = [*models.MODELS, models.PHOTOGRAPHS]
+    if spec in shipped:
         return networks.from_torch(models.load(spec), models.input_shape(spec))
     path = Path(spec)
     if ":" in spec and not path.exists():
@@ -48,7 +49,7 @@ def load(spec: str, size: Callable[[], tuple[int, int]] = lambda: (32, 32)) -> N
         return onnx.read(path)
     if path.exists() or path.parent.name:
         raise ChimeraError(f"{spec} is no model that can be read; expected {FORMS}")
-    raise UnknownName("model", spec, models.MODELS, f"or name {FORMS}")
+    raise UnknownName("model", spec, shipped, f"or name {FORMS}")
 
 
 def normalised(network: Network, how: str) -> Network:

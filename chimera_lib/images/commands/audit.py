@@ -108,7 +108,7 @@ def _labels(path: Path | None, model: str) -> Sequence[str] | None:
     from chimera_lib.images import models
 
     if path is None:
-        return list(class_names(model)) if model in models.MODELS else None
+        return list(class_names(model)) if model in (*models.MODELS, models.PHOTOGRAPHS) else None
     try:
         return path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
