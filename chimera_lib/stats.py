@@ -118,6 +118,28 @@ def bootstrap(
     return Interval(float(result.confidence_interval.low), float(result.confidence_interval.high))
 
 
+def student(values: Sequence[float] | np.ndarray, *, level: float = 0.95) -> Interval:
+    """Student's t interval for the mean of a few independent values, such as one a seed.
+
+    Args:
+        values: at least two finite numbers, shape (n,).
+        level: nominal coverage, between 0 and 1.
+
+    >>> low, high = student([1.0, 2.0, 3.0])
+    >>> round(low, 2), round(high, 2)
+    (-0.48, 4.48)
+    """
+    import numpy as np
+    from scipy import stats as reference
+
+    _check_level(level)
+    data = np.asarray(values, dtype=np.float64)
+    if data.ndim != 1 or data.size < 2 or not np.isfinite(data).all():
+        raise ValueError(f"values of shape {data.shape}: expected at least two finite numbers in one dimension")
+    half = reference.t.ppf((1 + level) / 2, data.size - 1) * data.std(ddof=1) / np.sqrt(data.size)
+    return Interval(float(data.mean() - half), float(data.mean() + half))
+
+
 def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
     """Correct p-values of several tests for their number by Holm's step-down method.
 

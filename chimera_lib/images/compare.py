@@ -33,40 +33,56 @@ def compare(
     strategies: Sequence[str],
     backends: Sequence[str],
     budget: Budget,
-    seed: int,
+    seeds: Sequence[int],
     output: Path,
     progress: bool = True,
 ) -> dict[str, Summary]:
-    """Run each strategy from ``images[starts]``, uint8 (N, H, W, 3); a summary for each by name.
+    """Run each strategy from ``images[starts]``, uint8 (N, H, W, 3), once a seed; a summary for each by name.
 
-    Every chimera found is shown again to freshly started backends, twice; ``verified`` counts those
-    that are one each time.
+    Every chimera found is shown again to freshly started backends, twice; ``verified`` counts those of which each
+    backend says both times what it said in the search. Rows of all seeds are summed up together;
+    ``by_seed`` holds each seed's rate and median of evaluations.
     """
     summaries = {}
     for name in strategies:
+        rows: list[campaign.Row] = []
+        found: list[np.ndarray] = []
+        by_seed: dict[str, list[float]] = {"rate": [], "evaluations": []}
         with Oracle(network, backends) as oracle:
-            rows, found = campaign.run(
-                model,
-                images,
-                starts,
-                oracle,
-                name=name,
-                budget=budget,
-                seed=seed,
-                output=output / name,
-                progress=progress,
-            )
+            for seed in seeds:
+                more, images_found = campaign.run(
+                    model,
+                    images,
+                    starts,
+                    oracle,
+                    name=name,
+                    budget=budget,
+                    seed=seed,
+                    output=output / name if len(seeds) == 1 else output / name / f"seed-{seed}",
+                    progress=progress,
+                )
+                rows, found = rows + more, found + images_found
+                by_seed["rate"].append(float(np.mean([row.found for row in more])))
+                by_seed["evaluations"].append(float(np.median([row.evaluations for row in more])))
             backend_facts = oracle.info()
+        said = [[row.predictions[backend] for backend in backends] for row in rows if row.predictions]
         summaries[name] = campaign.summary(rows)
+        summaries[name]["by_seed"] = by_seed
         summaries[name]["backends"] = backend_facts
-        summaries[name]["verified"] = verified(network, backends, found)
+        summaries[name]["verified"] = verified(network, backends, found, said)
     return summaries
 
 
-def verified(network: Network, backends: Sequence[str], found: Sequence[np.ndarray]) -> int:
+def verified(
+    network: Network,
+    backends: Sequence[str],
+    found: Sequence[np.ndarray],
+    said: Sequence[Sequence[int]] | None = None,
+) -> int:
     """How many images, uint8 (H, W, 3) each, are chimeras in every one of two rounds of fresh processes.
 
-    They are shown as anybody else would see them: written as PNG and read back.
+    They are shown as anybody else would see them: written as PNG and read back. With ``said``, classes (N, backends),
+    each backend has to name that class.
     """
     if not found:
         return 0
@@ -74,7 +90,8 @@ def verified(network: Network, backends: Sequence[str], found: Sequence[np.ndarr
     holds = np.ones(len(stack), dtype=bool)
     for _ in range(VERIFY_ROUNDS):
         with Oracle(network, backends) as fresh:
-            holds &= fresh(stack).conflict
+            verdict = fresh(stack)
+        holds &= verdict.conflict if said is None else (verdict.predictions == np.array(said).T).all(axis=0)
     return int(holds.sum())
 
 
@@ -120,6 +137,11 @@ def write_record(path: Path, summaries: Mapping[str, Summary]) -> None:
             "n": n,
             "ci": stats.exact(one["verified"], n),
         }
+        for quantity, values in one.get("by_seed", {}).items():
+            if len(values) > 1:
+                metrics[f"{name}_{quantity}_by_seed"] = {
+                    "value": float(np.mean(values)), "n": len(values), "ci": stats.student(values)
+                }  # fmt: skip
         for quantity in ("evaluations", "oracle_calls", "cpu_seconds"):
             metrics[f"{name}_{quantity}"] = {
                 "value": one[f"median_{quantity}"], "n": n, "ci": one[f"median_{quantity}_ci"]

@@ -20,7 +20,7 @@ def compared(small_model, small_network, pictures, tmp_path_factory):
     folder = tmp_path_factory.mktemp("compare")
     summaries = compare.compare(
         small_model, small_network, pictures, range(2, 5), strategies=["random_noise", "lattice"], backends=PAIR,
-        budget=BUDGET, seed=0, output=folder,
+        budget=BUDGET, seeds=(0,), output=folder,
     )  # fmt: skip
     return summaries, folder
 

@@ -60,6 +60,14 @@ def names(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
+def whole_numbers(text: str) -> list[int]:
+    """Different whole numbers, none negative, from a list with commas; raises ChimeraError."""
+    parts = names(text)
+    if not parts or not all(part.isdecimal() for part in parts) or len(set(map(int, parts))) < len(parts):
+        raise ChimeraError(f"--seeds {text}: expected different whole numbers with commas between, such as 0,1,2")
+    return [int(part) for part in parts]
+
+
 def two(text: str) -> tuple[str, str]:
     """Exactly two different names; raises ChimeraError."""
     pair = names(text)

@@ -21,6 +21,7 @@ from chimera_lib.images.commands.options import (
     load_model,
     names,
     start_images,
+    whole_numbers,
 )
 
 
@@ -98,7 +99,7 @@ def compare(
     model: ModelName = "cifarvgg",
     evaluations: Evaluations = 2000,
     oracle_calls: OracleCalls = 100,
-    seed: Seed = 0,
+    seeds: Annotated[str, typer.Option(help="Of the random draws; several with commas between.")] = "0",
     output: Annotated[Path, typer.Option(help="Folder for each strategy's rows and images.")] = Path("out/compare"),
     record: Record = None,
 ) -> None:
@@ -119,7 +120,7 @@ def compare(
         strategies=names(strategies) or list(STRATEGIES),
         backends=names(backends),
         budget=Budget(evaluations=evaluations, oracle_calls=oracle_calls),
-        seed=seed,
+        seeds=whole_numbers(seeds),
         output=output,
     )
     typer.echo(comparing.as_text(summaries))

@@ -14,8 +14,10 @@ from chimera_lib.images.search import (
     gradient_free,
     hardware_in_the_loop,
     lattice,
+    multiway,
     random_noise,
     replication,
+    robust,
 )
 from chimera_lib.images.search.protocol import Outcome
 
@@ -35,9 +37,18 @@ STRATEGIES: dict[str, Strategy] = {
     "exploit_known": exploit_known.search,
 }
 
+# The lattice walk after something narrower than any conflict.
+OBJECTIVES: dict[str, Strategy] = {
+    "lattice_targeted": multiway.targeted,
+    "lattice_kway": multiway.kway,
+    "lattice_robust": robust.search,
+    "lattice_stealthy": multiway.stealthy,
+}
+
 
 def strategy(name: str) -> Strategy:
     """The strategy called ``name``; raises UnknownName with those there are."""
-    if name not in STRATEGIES:
-        raise UnknownName("strategy", name, STRATEGIES)
-    return STRATEGIES[name]
+    known = STRATEGIES | OBJECTIVES
+    if name not in known:
+        raise UnknownName("strategy", name, known)
+    return known[name]

@@ -11,6 +11,7 @@ calls** (one image shown to all backends).
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -29,13 +30,29 @@ BATCH = 8  # images per forward pass; larger batches leave the second-level cach
 class Verdict(Protocol):
     """What the oracle says of N images: one row per backend."""
 
-    logits: np.ndarray  # float32 (backends, N, classes)
-    predictions: np.ndarray  # int (backends, N)
-    conflict: np.ndarray  # bool (N,)
+    @property
+    def logits(self) -> np.ndarray:
+        """float32 (backends, N, classes)."""
+        ...
+
+    @property
+    def predictions(self) -> np.ndarray:
+        """int (backends, N)."""
+        ...
+
+    @property
+    def conflict(self) -> np.ndarray:
+        """bool (N,): the images that the search is after."""
+        ...
 
 
 class Asks(Protocol):
     """Anything that shows images, uint8 (N, H, W, 3), to every backend."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The backends, in the order of a verdict's rows."""
+        ...
 
     def __call__(self, images: np.ndarray, /) -> Verdict: ...
 
@@ -97,6 +114,7 @@ class Probe:
         self.oracle = oracle
         self.budget = budget
         self.outcome = Outcome()
+        self._exact: nn.Module | None = None
 
     def spend(self, evaluations: int) -> None:
         """Book forward evaluations; raises BudgetSpent, booking nothing, where they exceed the budget."""
@@ -119,6 +137,22 @@ class Probe:
                 rows.append(self.model(as_input(images[start : start + BATCH])).double().numpy())
         return np.concatenate(rows)
 
+    def exact_logits(self, images: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
+        """Logits float64 (N, classes) of uint8 images (N, H, W, 3), by the same model in double precision.
+
+        The pixels are divided in float32 as everywhere, so this is what the backends would agree on if they did not
+        round. An evaluation counts as one, like any other; on a CPU it takes about four times as long.
+        """
+        images = np.asarray(images)
+        self.spend(len(images))
+        if self._exact is None:
+            self._exact = copy.deepcopy(self.model).double()
+        rows = []
+        with torch.no_grad():
+            for start in range(0, len(images), BATCH):
+                rows.append(self._exact(as_input(images[start : start + BATCH]).double()).numpy())
+        return np.concatenate(rows)
+
     def gap_gradient(self, image: np.ndarray) -> tuple[np.ndarray, tuple[int, int], np.ndarray]:
         """Logits (classes,), the top two classes, and the effect of one pixel step on their gap.
 
@@ -132,6 +166,17 @@ class Probe:
         first, second = top_two(logits)
         (gradient,) = torch.autograd.grad(z[first] - z[second], x)
         return logits, (first, second), gradient[0].permute(1, 2, 0).double().numpy() / 255
+
+    def class_gradients(self, image: np.ndarray, classes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Logits (classes,) and, for each of k ``classes``, the effect of one pixel step on its logit (k, H, W, 3).
+
+        Booked as one forward evaluation and two for each class.
+        """
+        self.spend(1 + 2 * len(classes))
+        x = as_input(image[None]).requires_grad_()
+        z = self.model(x)[0]
+        rows = [torch.autograd.grad(z[c], x, retain_graph=True)[0][0] for c in classes]
+        return z.detach().double().numpy(), torch.stack(rows).permute(0, 2, 3, 1).double().numpy() / 255
 
     def ask(self, image: np.ndarray) -> Verdict | None:
         """Show one uint8 image to all backends; remembers a chimera. None where there is no oracle.

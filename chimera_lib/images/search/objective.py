@@ -1,0 +1,88 @@
+"""What a search is to reach: any conflict, or a conflict of a certain kind.
+
+A goal is put between a search and its oracle: ``Judged`` asks the oracle and calls ``conflict`` what meets the goal, so
+that every strategy can pursue any goal unchanged. The lattice has walks of its own for them (``walks``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from chimera_lib.images.search.protocol import Asks, Verdict
+
+
+class Goal(Protocol):
+    """Which predictions are wanted."""
+
+    def met(self, predictions: np.ndarray) -> np.ndarray:
+        """Bool (N,): whether predictions, int (backends, N), are."""
+        ...
+
+
+@dataclass(frozen=True)
+class Distinct:
+    """The backends name at least ``count`` different classes."""
+
+    count: int
+
+    def met(self, predictions: np.ndarray) -> np.ndarray:
+        """Bool (N,) of predictions, int (backends, N)."""
+        return (np.diff(np.sort(predictions, axis=0), axis=0) > 0).sum(axis=0) + 1 >= self.count
+
+
+class Assigned:
+    """Backend i names class ``classes[i]``."""
+
+    def __init__(self, classes: Sequence[int] | np.ndarray) -> None:
+        self.classes = np.asarray(classes)
+
+    def met(self, predictions: np.ndarray) -> np.ndarray:
+        """Bool (N,) of predictions, int (backends, N)."""
+        return (predictions == self.classes[:, None]).all(axis=0)
+
+
+class Sides:
+    """All backends of one side name one class, all of the other side another one.
+
+    ``side`` is bool (backends,): which side each is on.
+    """
+
+    def __init__(self, side: Sequence[bool] | np.ndarray) -> None:
+        self.side = np.asarray(side, dtype=bool)
+
+    def met(self, predictions: np.ndarray) -> np.ndarray:
+        """Bool (N,) of predictions, int (backends, N)."""
+        left, right = predictions[self.side], predictions[~self.side]
+        return (left == left[0]).all(axis=0) & (right == right[0]).all(axis=0) & (left[0] != right[0])
+
+
+@dataclass(frozen=True)
+class JudgedVerdict:
+    """An oracle's verdict, in which ``conflict`` says whether a goal is met."""
+
+    logits: np.ndarray
+    predictions: np.ndarray
+    conflict: np.ndarray
+
+
+class Judged:
+    """An oracle that takes for a conflict only what meets ``goal``."""
+
+    def __init__(self, oracle: Asks, goal: Goal) -> None:
+        self.oracle, self.goal = oracle, goal
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The backends, as the oracle names them."""
+        return self.oracle.names
+
+    def __call__(self, images: np.ndarray) -> Verdict:
+        """The oracle's verdict on images uint8 (N, H, W, 3), judged by the goal."""
+        verdict = self.oracle(images)
+        return JudgedVerdict(verdict.logits, verdict.predictions, self.goal.met(verdict.predictions))
