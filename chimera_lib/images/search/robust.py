@@ -1,9 +1,11 @@
 """The lattice walk for a conflict that carries: two libraries, each with several kernel sets, as far apart as found.
 
 A conflict of one pair says little about the next: what another kernel set, another program or another processor adds
-to the gap is of the same size as what set the pair apart. So this walk asks several backends of either library at each
-of many images at an exact tie, and keeps the one at which a further backend of either library, deviating from its
-library's mean as those asked do from theirs, would most likely still be on its library's side.
+to the gap is of the same size as what set the pair apart. What is common to a library's kernel sets does carry. So this
+walk asks several backends of either library, goes on around the point close to a tie at which the libraries' means lie
+furthest apart, and asks about many images at the exact tie. It keeps the one at which a further backend of either
+library would most likely still be on its library's side. Where the rounding of backends has nothing in common, the best
+that there is to gain is the middle: a conflict on every second pair.
 """
 
 from __future__ import annotations
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
 
     from chimera_lib.images.search.protocol import Asks
 
-ASKED = 60  # images at a tie that are compared
-SCOUTS = 8  # points close to the tie that are shown to the oracle, to go on from the most promising
+SCOUTS = 24  # points close to the tie, around the best of which images are compared
+ASKED = 60  # images at the exact tie that are compared
 SPREAD = 9e-7  # logits, by which one backend's gap deviates from another's; measured
 AGAIN = 0.7  # share of the sub-pixels that may move in a walk begun anew
 
@@ -40,11 +42,11 @@ def search(model: nn.Module, image: np.ndarray, oracle: Asks, budget: Budget, se
         classes = tie.nearest_classes(probe, image, 2)
         walk = tie.Walk(probe, image, classes, tie.Limits(), rng)
         share = 1.0
-        while probe.outcome.chimera is None or best.asked < ASKED:
+        while best.image is None:
             point = walk.reach(share)
             share = AGAIN
-            if point is not None:
-                look_around(walk, best, point)
+            if point is not None and (start := scout(walk, best, point)) is not None:
+                settle(walk, best, start)
     except BudgetSpent:
         pass
     outcome = probe.outcome
@@ -81,45 +83,46 @@ class Best:
 
     def __init__(self, probe: Probe, side: np.ndarray) -> None:
         self.probe, self.side = probe, side
-        self.asked = 0
         self.score = 0.0
         self.image: np.ndarray | None = None
         self.predictions: np.ndarray | None = None
 
-    def ask(self, walk: tie.Walk, image: np.ndarray) -> np.ndarray:
-        """The gaps of ``image`` as the backends see them (backends,)."""
-        self.asked += 1
+    def ask(self, walk: tie.Walk, image: np.ndarray) -> tuple[np.ndarray, float]:
+        """The gaps of ``image`` as the backends see them (backends,), and how far apart the libraries' means are."""
         verdict = self.probe.ask(image)
-        assert verdict is not None
+        if verdict is None:
+            raise BudgetSpent
         gaps = walk.gaps(verdict.logits[:, 0].astype(np.float64))[:, 0]
-        score = carries(gaps, self.side) if np.isfinite(gaps).all() else 0.0
+        if not np.isfinite(gaps).all():
+            return gaps, 0.0
+        score = carries(gaps, self.side)
         if verdict.conflict[0] and score > self.score:
             self.score, self.image, self.predictions = score, image, verdict.predictions[:, 0].copy()
             self.probe.visit(image, float(np.abs(gaps).min()))
-        return gaps
+        return gaps, float(gaps[self.side].mean() - gaps[~self.side].mean())
 
 
-def look_around(walk: tie.Walk, best: Best, point: np.ndarray) -> None:
-    """Ask about images around the point at which the libraries' means are furthest apart, and centred between them."""
+def scout(walk: tie.Walk, best: Best, point: np.ndarray) -> np.ndarray | None:
+    """The point close to the tie at which the libraries' means are furthest apart, uint8 (H, W, 3)."""
     close, _ = walk.close(point)
-    apart = []
-    for image in close[:SCOUTS]:
-        gaps = best.ask(walk, image)
-        apart.append(abs(gaps[best.side].mean() - gaps[~best.side].mean()) if np.isfinite(gaps).all() else -1.0)
-    if not apart:
-        return
+    apart = [abs(best.ask(walk, image)[1]) for image in close[:SCOUTS]]
+    return close[int(np.argmax(apart))] if apart else None
+
+
+def settle(walk: tie.Walk, best: Best, point: np.ndarray) -> None:
+    """Ask about images around ``point`` at which the libraries' means lie on either side of the tie."""
     said: list[np.ndarray] = []
 
     def aims(gap: np.ndarray) -> np.ndarray | None:
-        if best.asked >= ASKED and best.image is not None:
+        if len(said) >= ASKED:
             return None
         if not said:
             return np.zeros_like(gap)
         lean = np.mean(said, axis=0)
         return -np.array([(lean[best.side].mean() + lean[~best.side].mean()) / 2])
 
-    for landings in walk.around(close[int(np.argmax(apart))], aims):
+    for landings in walk.around(point, aims):
         for image, exact in zip(*landings, strict=True):
-            gaps = best.ask(walk, image)
+            gaps, _ = best.ask(walk, image)
             if np.isfinite(gaps).all():
                 said.append(gaps - exact[0])
