@@ -4,7 +4,7 @@ A conflict of one pair says little about the next: what another kernel set, anot
 to the gap is of the same size as what set the pair apart. What is common to a library's kernel sets does carry. So this
 walk asks several backends of either library, goes on around the point close to a tie at which the libraries' means lie
 furthest apart, and asks about many images at the exact tie. It keeps the one at which a further backend of either
-library would most likely still be on its library's side. Where the rounding of backends has nothing in common, the best
+library would most likely still be on its library's side, and it spends its whole budget on that. Where the rounding of backends has nothing in common, the best
 that there is to gain is the middle: a conflict on every second pair.
 """
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from chimera_lib.images.search.protocol import Asks
 
 SCOUTS = 24  # points close to the tie, around the best of which images are compared
-ASKED = 60  # images at the exact tie that are compared
+ASKED = 60  # images at one tie that are compared, before the walk begins anew
 SPREAD = 9e-7  # logits, by which one backend's gap deviates from another's; measured
 AGAIN = 0.7  # share of the sub-pixels that may move in a walk begun anew
 
@@ -42,7 +42,7 @@ def search(model: nn.Module, image: np.ndarray, oracle: Asks, budget: Budget, se
         classes = tie.nearest_classes(probe, image, 2)
         walk = tie.Walk(probe, image, classes, tie.Limits(), rng)
         share = 1.0
-        while best.image is None:
+        while True:
             point = walk.reach(share)
             share = AGAIN
             if point is not None and (start := scout(walk, best, point)) is not None:
