@@ -4,8 +4,8 @@ A conflict of one pair says little about the next: what another kernel set, anot
 to the gap is of the same size as what set the pair apart. What is common to a library's kernel sets does carry. So this
 walk asks several backends of either library, goes on around the point close to a tie at which the libraries' means lie
 furthest apart, and asks about many images at the exact tie. It keeps the one at which a further backend of either
-library would most likely still be on its library's side, and it spends its whole budget on that. Where the rounding of backends has nothing in common, the best
-that there is to gain is the middle: a conflict on every second pair.
+library would most likely still be on its library's side, and it spends its whole budget on that. Where the rounding of
+backends has nothing in common, the best that there is to gain is the middle: a conflict on every second pair.
 """
 
 from __future__ import annotations
