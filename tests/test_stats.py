@@ -63,6 +63,29 @@ def test_bootstrap_names_the_statistics_it_knows() -> None:
 
 
 @settings(deadline=None)
+@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=9), st.floats(0.5, 0.999))
+def test_student_is_what_scipy_gives_for_one_sample(values: list[float], level: float) -> None:
+    low, high = stats.student(values, level=level)
+    assert (low + high) / 2 == pytest.approx(np.mean(values), abs=1e-9)
+    if np.ptp(values) > 1e-6:  # scipy warns of values that hardly differ
+        expected = reference.ttest_1samp(values, 0).confidence_interval(level)
+        assert (low, high) == pytest.approx((expected.low, expected.high), rel=1e-6, abs=1e-9)
+
+
+def test_student_by_hand_and_of_a_constant() -> None:
+    assert stats.student([0.8, 0.9]) == pytest.approx((0.85 - 12.7062 * 0.05, 0.85 + 12.7062 * 0.05), abs=1e-5)
+    assert stats.student([0.7] * 5) == pytest.approx((0.7, 0.7))
+
+
+@pytest.mark.parametrize("values", [[1.0], [], [1.0, math.nan], [1.0, math.inf], [[1.0, 2.0]]])
+def test_student_refuses_what_has_no_spread(values: list) -> None:
+    with pytest.raises(ValueError, match="at least two finite"):
+        stats.student(values)
+    with pytest.raises(ChimeraError, match="between 0 and 1"):
+        stats.student([1.0, 2.0], level=1.0)
+
+
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_is_what_its_definition_says(p_values: list[float]) -> None:
     order = np.argsort(p_values, kind="stable")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from chimera_lib import recorded
+from chimera_lib import recorded, stats
 from chimera_lib.images import campaign, compare
 from chimera_lib.images.search import lattice
 from chimera_lib.images.search.protocol import Budget
@@ -36,6 +36,62 @@ def test_compare_uses_the_starts_that_were_named(compared):
         assert set(one["backends"]) == set(PAIR)
         assert one["median_evaluations"] <= BUDGET.evaluations
     assert summaries["lattice"]["found"] >= 2 > summaries["random_noise"]["found"]
+
+
+@pytest.fixture(scope="module")
+def over_seeds(small_model, small_network, pictures, tmp_path_factory):
+    """The lattice walk from pictures 0 and 1 with seeds 0 and 1: the summaries, the same once more, the folder."""
+    folder = tmp_path_factory.mktemp("seeds")
+
+    def run(model):
+        return compare.compare(
+            model, small_network, pictures, range(2), strategies=["lattice"], backends=PAIR, budget=BUDGET,
+            seeds=(0, 1), output=folder, progress=False,
+        )  # fmt: skip
+
+    first = run(small_model)
+    rows = {path: path.read_bytes() for path in folder.rglob("rows.jsonl")}
+    again = run(None)  # nothing is left to search, so no model is asked
+    assert rows == {path: path.read_bytes() for path in folder.rglob("rows.jsonl")}
+    return first, again, folder
+
+
+def test_several_seeds_are_pooled_and_told_apart(over_seeds, small_network):
+    (one, again), folder = ([each["lattice"] for each in over_seeds[:2]], over_seeds[2])
+    assert sorted(path.name for path in (folder / "lattice").iterdir()) == ["seed-0", "seed-1"]
+    by_seed = [[row for row, _ in campaign.load(folder / "lattice" / f"seed-{seed}").values()] for seed in (0, 1)]
+    assert [[row.start for row in rows] for rows in by_seed] == [[0, 1], [0, 1]]
+    assert by_seed[0] != by_seed[1], "another seed, another search"
+    assert one["n"] == 4
+    assert one["found"] == one["verified"] == sum(row.found for rows in by_seed for row in rows) >= 3
+    assert one["by_seed"]["rate"] == [np.mean([row.found for row in rows]) for rows in by_seed]
+    assert one["by_seed"]["evaluations"] == [np.median([row.evaluations for row in rows]) for rows in by_seed]
+    assert one == again
+
+
+def test_record_has_the_mean_over_seeds(over_seeds, compared, tmp_path):
+    compare.write_record(tmp_path / "seeds.json", over_seeds[0])
+    metrics = recorded.read(tmp_path / "seeds.json")["metrics"]
+    for quantity in ("rate", "evaluations"):
+        values = over_seeds[0]["lattice"]["by_seed"][quantity]
+        metric = metrics[f"lattice_{quantity}_by_seed"]
+        assert (metric["value"], metric["n"]) == (np.mean(values), 2)
+        assert metric["ci"] == pytest.approx(list(stats.student(values)))
+    assert metrics["lattice_rate"]["n"] == 4
+    compare.write_record(tmp_path / "one.json", compared[0])
+    assert not any("by_seed" in name for name in recorded.read(tmp_path / "one.json")["metrics"])
+
+
+def test_verified_wants_each_backend_to_say_what_it_said(small_network, over_seeds):
+    kept = [each for seed in (0, 1) for each in campaign.load(over_seeds[2] / "lattice" / f"seed-{seed}").values()]
+    found = [(image, [row.predictions[name] for name in PAIR]) for row, image in kept if row.found]
+    images, said = (list(each) for each in zip(*found, strict=True))
+    assert compare.verified(small_network, PAIR, images, said) == len(images) >= 3
+    assert compare.verified(small_network, PAIR, images, [said[0][::-1], *said[1:]]) == len(images) - 1
+    third = next(c for c in range(10) if c not in said[1])
+    wrong = [said[0], [said[1][0], third], *said[2:]]
+    assert compare.verified(small_network, PAIR, images, wrong) == len(images) - 1
+    assert compare.verified(small_network, PAIR, images) == len(images)
 
 
 def test_verified_drops_what_is_no_chimera(small_model, small_network, oracle, pictures):

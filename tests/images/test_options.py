@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chimera_lib import assets, cifar10
 from chimera_lib.cli import main
-from chimera_lib.errors import UnknownName
+from chimera_lib.errors import ChimeraError, UnknownName
 from chimera_lib.images import models
 from chimera_lib.images.commands import options
 from chimera_lib.images.png import png_bytes
@@ -53,3 +55,41 @@ def test_search_wants_an_image_of_the_networks_size(tmp_path: Path, capsys: pyte
         main(words)
     assert ended.value.code == 2
     assert "32x32 pixels; expected 224x224" in capsys.readouterr().err
+
+
+@given(st.lists(st.integers(0, 10**6), min_size=1, max_size=6, unique=True))
+def test_whole_numbers_keep_their_order(numbers: list[int]) -> None:
+    assert options.whole_numbers(",".join(map(str, numbers))) == numbers
+    assert options.whole_numbers(" , ".join(map(str, numbers)) + ",") == numbers
+
+
+@pytest.mark.parametrize("text", ["", ",", "x", "-1", "0,0", "7,07", "1.5", "1,x", "1;2", "²", "1_0"])
+def test_whole_numbers_refuse_all_else(text: str) -> None:
+    with pytest.raises(ChimeraError, match=r"--seeds .*: expected different whole numbers .* such as 0,1,2"):
+        options.whole_numbers(text)
+
+
+WRONG = {
+    "a seed twice": (["--seeds", "0,0"], "--seeds 0,0: expected different whole numbers"),
+    "no number": (["--seeds", "x"], "--seeds x: expected different whole numbers"),
+    "strategy": (["--strategies", "latice"], "unknown strategy 'latice' (did you mean 'lattice'?)"),
+}
+
+
+@pytest.mark.parametrize(("words", "expected"), WRONG.values(), ids=WRONG)
+def test_compare_refuses_in_one_line(
+    words: list[str],
+    expected: str,
+    pictures: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(cifar10, "load", lambda: {"test_images": pictures})
+    common = ["images", "compare", "--model", "resnet20", "--starts", "2", "--output", str(tmp_path / "rows")]
+    with pytest.raises(SystemExit) as ended:
+        main(common + words)
+    error = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert error.startswith("error: ") and error.count("\n") == 1 and expected in error
+    assert not (tmp_path / "rows").exists()

@@ -47,21 +47,6 @@ class Assigned:
         return (predictions == self.classes[:, None]).all(axis=0)
 
 
-class Sides:
-    """All backends of one side name one class, all of the other side another one.
-
-    ``side`` is bool (backends,): which side each is on.
-    """
-
-    def __init__(self, side: Sequence[bool] | np.ndarray) -> None:
-        self.side = np.asarray(side, dtype=bool)
-
-    def met(self, predictions: np.ndarray) -> np.ndarray:
-        """Bool (N,) of predictions, int (backends, N)."""
-        left, right = predictions[self.side], predictions[~self.side]
-        return (left == left[0]).all(axis=0) & (right == right[0]).all(axis=0) & (left[0] != right[0])
-
-
 @dataclass(frozen=True)
 class JudgedVerdict:
     """An oracle's verdict, in which ``conflict`` says whether a goal is met."""
