@@ -5,13 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chimera_lib.errors import BackendDied
+from chimera_lib.images.oracle import Oracle
 from chimera_lib.images.search.objective import Assigned, Distinct, Judged
 
 if TYPE_CHECKING:
-    from chimera_lib.images.oracle import Oracle
+    from collections.abc import Callable
+
+    from chimera_lib.images.backends.registry import Backend
+    from chimera_lib.images.network import Network
 
 BACKENDS = st.integers(2, 5)
 
@@ -54,3 +60,16 @@ def test_judged_changes_nothing_but_the_conflict(oracle: Oracle, pictures: np.nd
     assert verdict.conflict.tolist() == (plain.predictions == agreed).all(axis=0).tolist()
     assert verdict.conflict[0]
     assert np.array_equal(Judged(oracle, Distinct(2))(pictures[:4]).conflict, plain.conflict)
+
+
+def test_judged_ends_with_the_loss_of_a_backend(
+    scripted: Callable[..., Backend], small_network: Network, pictures: np.ndarray
+) -> None:
+    dying = scripted("dying", predict="self.count == 3 and os.kill(os.getpid(), signal.SIGKILL)")
+    said: list[str] = []
+    with Oracle(small_network, ("openblas", "blis", dying), report=said.append) as asked:
+        judged = Judged(asked, Distinct(3))
+        assert judged(pictures[:2]).conflict.tolist() == [False, False]
+        with pytest.raises(BackendDied, match="lost dying; this objective needs each of openblas, blis, dying"):
+            judged(pictures[2:3])
+    assert len(said) == 1

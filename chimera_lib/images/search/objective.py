@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from chimera_lib.errors import BackendDied
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -57,10 +59,14 @@ class JudgedVerdict:
 
 
 class Judged:
-    """An oracle that takes for a conflict only what meets ``goal``."""
+    """An oracle that takes for a conflict only what meets ``goal``.
+
+    A goal speaks of all backends that there were in the beginning: BackendDied is raised once one of them is lost.
+    """
 
     def __init__(self, oracle: Asks, goal: Goal) -> None:
         self.oracle, self.goal = oracle, goal
+        self.expected = oracle.names
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -70,4 +76,7 @@ class Judged:
     def __call__(self, images: np.ndarray) -> Verdict:
         """The oracle's verdict on images uint8 (N, H, W, 3), judged by the goal."""
         verdict = self.oracle(images)
+        if self.oracle.names != self.expected:
+            lost = ", ".join(sorted(set(self.expected) - set(self.oracle.names)))
+            raise BackendDied(f"lost {lost}; this objective needs each of {', '.join(self.expected)}: run it again")
         return JudgedVerdict(verdict.logits, verdict.predictions, self.goal.met(verdict.predictions))
