@@ -197,6 +197,7 @@ def pictures(
     figure, axes = plt.subplots(rows, columns, figsize=(size * columns, (size + extra) * rows), squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
+        axis.set_anchor("S")  # what room is left over belongs to the titles
     for index, image in enumerate(images):
         axis = axes.flat[index]
         axis.imshow(image, cmap=cmap)

@@ -103,6 +103,18 @@ def test_pictures_are_tiled_with_their_titles() -> None:
         plotting.pictures(np.zeros((2, 8, 8, 3), np.uint8), ["a"])
 
 
+@pytest.mark.parametrize("lines", [1, 3])
+def test_no_title_of_a_picture_is_cut_off(lines: int, tmp_path: Path) -> None:
+    plotting.style()
+    titles = ["\n".join(["OpenBLAS: automobile"] * lines)] * 3
+    figure = plotting.pictures(np.zeros((3, 32, 32, 3), np.uint8), titles)
+    (tmp_path / "tiles.png").write_bytes(plotting.png(figure))
+    plt.close(figure)
+    drawn = np.asarray(Image.open(tmp_path / "tiles.png").convert("L")) < 250
+    edges = (drawn[0], drawn[-1], drawn[:, 0], drawn[:, -1])
+    assert not any(edge.any() for edge in edges), "something is drawn right up to the edge"
+
+
 def test_style_sets_colours_that_can_be_told_apart() -> None:
     with mpl.rc_context():
         plotting.style()
