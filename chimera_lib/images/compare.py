@@ -10,6 +10,7 @@ from chimera_lib import recorded, stats
 from chimera_lib.images import campaign
 from chimera_lib.images.oracle import Oracle
 from chimera_lib.images.png import decode, png_bytes
+from chimera_lib.images.search import strategy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 Summary = dict[str, Any]
 VERIFY_ROUNDS = 2
+LOST = -1  # in the place of a class, of a backend that died before a picture was found: never verified
 
 
 def compare(
@@ -43,6 +45,8 @@ def compare(
     backend says both times what it said in the search. Rows of all seeds are summed up together;
     ``by_seed`` holds each seed's rate and median of evaluations.
     """
+    for name in strategies:
+        strategy(name)  # a name misspelt is refused before the first search
     summaries = {}
     for name in strategies:
         rows: list[campaign.Row] = []
@@ -65,7 +69,7 @@ def compare(
                 by_seed["rate"].append(float(np.mean([row.found for row in more])))
                 by_seed["evaluations"].append(float(np.median([row.evaluations for row in more])))
             backend_facts = oracle.info()
-        said = [[row.predictions[backend] for backend in backends] for row in rows if row.predictions]
+        said = [[row.predictions.get(backend, LOST) for backend in backends] for row in rows if row.predictions]
         summaries[name] = campaign.summary(rows)
         summaries[name]["by_seed"] = by_seed
         summaries[name]["backends"] = backend_facts

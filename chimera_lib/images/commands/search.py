@@ -108,6 +108,7 @@ def compare(
     from chimera_lib.images.search import STRATEGIES
     from chimera_lib.images.search.protocol import Budget
 
+    of_draws = whole_numbers(seeds)
     images = start_images(model, first + starts)
     if first + starts > len(images):
         raise ChimeraError(f"--first {first} --starts {starts}: expected at most {len(images)} together")
@@ -120,7 +121,7 @@ def compare(
         strategies=names(strategies) or list(STRATEGIES),
         backends=names(backends),
         budget=Budget(evaluations=evaluations, oracle_calls=oracle_calls),
-        seeds=whole_numbers(seeds),
+        seeds=of_draws,
         output=output,
     )
     typer.echo(comparing.as_text(summaries))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from chimera_lib.errors import ChimeraError
 from chimera_lib.images.search import tie
 from chimera_lib.images.search.objective import Assigned, Distinct, Judged
 from chimera_lib.images.search.protocol import Budget, BudgetSpent, Outcome, Probe
@@ -33,27 +34,35 @@ def kway(model: nn.Module, image: np.ndarray, oracle: Asks, budget: Budget, seed
 
     The classes that are to tie are the image's own and the k - 1 nearest to it; which backend names which is left open.
     """
-    return walk_to_tie(Probe(model, oracle, budget), image, seed, len(oracle.names), assigned=False)
+    return walk_to_tie(Probe(model, oracle, budget), image, seed)
 
 
 def targeted(model: nn.Module, image: np.ndarray, oracle: Asks, budget: Budget, seed: int) -> Outcome:
     """As ``kway``, but ``seed`` draws which backend is to name which class before any backend is asked."""
-    return walk_to_tie(Probe(model, oracle, budget), image, seed, len(oracle.names), assigned=True)
+    return walk_to_tie(Probe(model, oracle, budget), image, seed, assigned=True)
 
 
 def stealthy(model: nn.Module, image: np.ndarray, oracle: Asks, budget: Budget, seed: int) -> Outcome:
     """Look for any conflict by the least change: the smallest L-infinity first, and for that the fewest steps."""
-    return walk_to_tie(Probe(model, oracle, budget), image, seed, 2, assigned=False)
+    return walk_to_tie(Probe(model, oracle, budget), image, seed, count=2)
 
 
-def walk_to_tie(probe: Probe, image: np.ndarray, seed: int, count: int, *, assigned: bool) -> Outcome:
-    """Walk from ``image`` to ties of ``count`` classes until the oracle's backends name as many, or the budget ends."""
+def walk_to_tie(
+    probe: Probe, image: np.ndarray, seed: int, *, count: int | None = None, assigned: bool = False
+) -> Outcome:
+    """Walk from ``image`` to ties of ``count`` classes until the oracle's backends name as many, or the budget ends.
+
+    One class for each backend where no ``count`` is given. Raises ChimeraError where the network has fewer classes.
+    """
     rng = np.random.default_rng(seed)
     oracle = probe.oracle
     if oracle is None:
         raise ValueError("no oracle; expected one, since only the backends' answers can be aimed at")
+    count = count or len(oracle.names)
     try:
         classes = tie.nearest_classes(probe, image, count)
+        if len(classes) < count:
+            raise ChimeraError(f"{count} backends and a network of {len(classes)} classes; expected no more backends")
         goal: Goal = Assigned(rng.permutation(classes)) if assigned else Distinct(count)
         probe.oracle = Judged(oracle, goal)
         walk = tie.Walk(probe, image, classes, tie.Limits(), rng)

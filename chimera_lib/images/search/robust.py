@@ -50,9 +50,10 @@ def search(model: nn.Module, image: np.ndarray, oracle: Asks, budget: Budget, se
     except BudgetSpent:
         pass
     outcome = probe.outcome
-    if best.image is not None:
+    if best.image is not None:  # else a first conflict, if any, in which a third class leads
         outcome.chimera, outcome.predictions = best.image, best.predictions
-        outcome.candidates.insert(0, best.image)
+    if outcome.chimera is not None:
+        outcome.candidates.insert(0, outcome.chimera)
     return outcome
 
 
@@ -89,6 +90,7 @@ class Best:
 
     def ask(self, walk: tie.Walk, image: np.ndarray) -> tuple[np.ndarray, float]:
         """The gaps of ``image`` as the backends see them (backends,), and how far apart the libraries' means are."""
+        self.probe.outcome.candidates.append(image)
         verdict = self.probe.ask(image)
         if verdict is None:
             raise BudgetSpent
