@@ -80,8 +80,8 @@ class Figure:
     bound: str
 
     def __str__(self) -> str:
-        low, high = self.interval
-        return f"{self.bound}{self.value:.3g} [{low:.3g}, {high:.3g}]"
+        middle, low, high = (f"{one:.3g}" if one < 1000 else f"{one:.0f}" for one in (self.value, *self.interval))
+        return f"{self.bound}{middle} [{low}, {high}]"
 
 
 def settings(question: str, sides: Sequence[int], networks: Sequence[str]) -> list[Setting]:
@@ -168,7 +168,7 @@ def report(question: str, measured: Mapping[Setting, Rows]) -> tuple[list[str], 
     """The lines of a question's table of costs and of its ratios, and the same as metrics."""
     lines = [f"\nSearch cost against {QUESTIONS[question]}", "medians over the starts [95 % bootstrap interval]"]
     lines.append(
-        f"{'setting':<36}{'strategy':<26}{'found':>6} " + "".join(f"{name:>23}" for name in QUANTITIES.values())
+        f"{'setting':<41}{'strategy':<26}{'found':>6} " + "".join(f"{name:>23}" for name in QUANTITIES.values())
     )
     metrics: dict[str, dict[str, Any]] = {}
 
@@ -182,14 +182,14 @@ def report(question: str, measured: Mapping[Setting, Rows]) -> tuple[list[str], 
         for name, rows in by_strategy.items():
             label, found = f"{setting.key} {name}", sum(row.found for row in rows)
             figures = [keep(f"{label}_{quantity}", cost(rows, quantity)) for quantity in QUANTITIES]
-            lines.append(f"{setting.key:<36}{name:<26}{found:>3}/{len(rows):<3}" + "".join(figures))
+            lines.append(f"{setting.key:<41}{name:<26}{found:>3}/{len(rows):<3}" + "".join(figures))
             rate, interval = found / len(rows), stats.exact(found, len(rows))
             metrics[f"{question}_{label}_rate"] = {"value": rate, "n": len(rows), "ci": interval}
     for title, pairs in {"growth": grown(measured), "peers": peers(measured)}.items():
-        lines += [f"{title + ', paired by start':<92}{'evaluations':>23}{'CPU-seconds':>23}"] * bool(pairs)
+        lines += [f"{title + ', paired by start':<118}{'evaluations':>23}{'CPU-seconds':>23}"] * bool(pairs)
         for (one, over), (other, under) in pairs:
             figures = [keep(f"{one}_over_{other}_{q}", ratio(over, under, q)) for q in ("evaluations", "cpu_seconds")]
-            lines.append(f"  {f'{one} : {other}':<84}n={min(len(over), len(under)):<4}" + "".join(figures))
+            lines.append(f"  {f'{one} : {other}':<110}n={min(len(over), len(under)):<4}" + "".join(figures))
     return lines, {name.replace("-", "_").replace(" ", "_"): metric for name, metric in metrics.items()}
 
 
