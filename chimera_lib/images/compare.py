@@ -70,11 +70,29 @@ def compare(
                 by_seed["evaluations"].append(float(np.median([row.evaluations for row in more])))
             backend_facts = oracle.info()
         said = [[row.predictions.get(backend, LOST) for backend in backends] for row in rows if row.predictions]
-        summaries[name] = campaign.summary(rows)
+        summaries[name] = campaign.summary(rows) | (by_start(rows) if len(seeds) > 1 else {})
         summaries[name]["by_seed"] = by_seed
         summaries[name]["backends"] = backend_facts
         summaries[name]["verified"] = verified(network, backends, found, said)
     return summaries
+
+
+def by_start(rows: Sequence[campaign.Row]) -> Summary:
+    """Intervals of a summary whose rows are not independent: several seeds a start. A start counts as one unit."""
+    starts: dict[int, list[campaign.Row]] = {}
+    for row in rows:
+        starts.setdefault(row.start, []).append(row)
+    shares = [float(np.mean([row.found for row in each])) for each in starts.values()]
+    out: Summary = {}
+    if len(set(shares)) > 1:
+        out["rate_ci"] = stats.bootstrap(shares, statistic="mean")
+    else:  # nothing to draw from: every start found as often as any other
+        out["rate_ci"] = stats.exact(round(shares[0] * len(shares)), len(shares))
+    for quantity in ("evaluations", "oracle_calls", "cpu_seconds", "linf", "l0"):
+        each = [[getattr(r, quantity) for r in some if getattr(r, quantity) is not None] for some in starts.values()]
+        medians = [float(np.median(values)) for values in each if values]
+        out[f"median_{quantity}_ci"] = stats.bootstrap(medians) if len(medians) > 1 else None
+    return out
 
 
 def verified(
@@ -139,13 +157,15 @@ def write_record(path: Path, summaries: Mapping[str, Summary]) -> None:
         metrics[f"{name}_verified_rate"] = {
             "value": one["verified"] / n,
             "n": n,
-            "ci": stats.exact(one["verified"], n),
+            "ci": one["rate_ci"] if one["verified"] == one["found"] else stats.exact(one["verified"], n),
         }
         for quantity, values in one.get("by_seed", {}).items():
             if len(values) > 1:
-                metrics[f"{name}_{quantity}_by_seed"] = {
-                    "value": float(np.mean(values)), "n": len(values), "ci": stats.student(values)
-                }  # fmt: skip
+                metrics[f"{name}_{quantity}_by_seed"] = {"value": float(np.mean(values)), "n": len(values)}
+                if len(set(values)) > 1:  # equal values would get an interval of no width
+                    low, high = stats.student(values)
+                    bounds = (max(low, 0.0), min(high, 1.0)) if quantity == "rate" else (low, high)
+                    metrics[f"{name}_{quantity}_by_seed"]["ci"] = bounds
         for quantity in ("evaluations", "oracle_calls", "cpu_seconds"):
             metrics[f"{name}_{quantity}"] = {
                 "value": one[f"median_{quantity}"], "n": n, "ci": one[f"median_{quantity}_ci"]

@@ -45,7 +45,8 @@ def test_the_matrix_knows_what_is_held_out_and_counts_conflicts(small_network: N
     assert [cell.held_out for cell in cells] == [False, True, False, False]
     assert cells[0].rate == 1.0, "what was searched on this pair is a chimera on it"
     assert cells[0].interval == stats.exact(len(searched.images), len(searched.images))
-    np.testing.assert_array_equal(transfer.held_out(cells, "any"), cells[1].conflict)
+    held = transfer.held_out(cells, "any")
+    assert held == dict(zip(searched.starts.tolist(), cells[1].conflict.astype(float).tolist(), strict=True))
     metrics = transfer.metrics(cells)
     assert metrics["any_openblas_blis_rate"]["value"] == 1.0
     assert metrics["any_openblas_Prescott_mkl_rate"]["n"] == len(searched.images)
@@ -73,18 +74,28 @@ def test_a_backend_that_does_not_run_is_in_a_class_of_its_own(
     assert transfer.classes(small_network, ["a", "b", "c"]) == {"a": 1, "b": -2, "c": -3}
 
 
-def cell(label: str, share: float, n: int, held: bool = True) -> transfer.Cell:
-    conflict = np.arange(n) < round(share * n)
-    return transfer.Cell(label, ("a", "b"), conflict, () if held else ("a",))
+def cell(label: str, share: float, n: int, held: bool = True, pair: tuple[str, str] = ("a", "b")) -> transfer.Cell:
+    conflict = np.random.default_rng(n).permutation(n) < round(share * n)
+    return transfer.Cell(label, pair, conflict, () if held else ("a",), np.arange(n))
 
 
 def test_the_gain_of_one_search_over_another_has_an_interval() -> None:
-    cells = [cell("any", 0.3, 200), cell("robust", 0.9, 200), cell("any", 1.0, 200, held=False)]
+    searched = ("a", "c")  # held out for one folder only: both are compared without it
+    cells = [cell("any", 0.3, 200), cell("robust", 0.9, 200)]
+    cells += [cell("any", 1.0, 200, pair=searched), cell("robust", 1.0, 200, held=False, pair=searched)]
     gained = transfer.metrics(cells)["robust_over_any"]
     assert gained["value"] == pytest.approx(3.0)
     assert 2 < gained["ci"][0] < 3 < gained["ci"][1] < 4.5
     with pytest.raises(ChimeraError, match="no ratio"):
-        transfer.gain(np.ones(3), np.zeros(3))
+        transfer.gain({1: 1.0, 2: 1.0}, {1: 0.0, 2: 0.0})
+
+
+def test_the_gain_is_paired_by_start() -> None:
+    share = {start: float(start % 3 == 0) for start in range(60)}
+    assert transfer.gain(share, share)["ci"] == (1.0, 1.0), "the same starts are drawn for both"
+    shifted = {start + 60: value for start, value in share.items()}
+    low, high = transfer.gain(share, shifted)["ci"]
+    assert low < 0.8 and high > 1.2, "folders of other starts have nothing to pair"
 
 
 def test_folders_without_chimeras_are_named(tmp_path: Path, folder: Path) -> None:

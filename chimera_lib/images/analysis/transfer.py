@@ -21,7 +21,7 @@ from chimera_lib.images.backends import equivalence
 from chimera_lib.images.oracle import Oracle
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from chimera_lib.images.network import Network
@@ -32,21 +32,26 @@ ENOUGH = 100  # chimeras a cell, below which its interval is too wide to be wort
 
 @dataclass(frozen=True)
 class Searched:
-    """What a search left: a label, the backends it asked, and its distinct chimeras uint8 (N, H, W, 3)."""
+    """What a search left: a label, the backends it asked, its distinct chimeras uint8 (N, H, W, 3) and their starts."""
 
     label: str
     backends: tuple[str, ...]
     images: np.ndarray
+    starts: np.ndarray
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One folder's chimeras on one pair: ``conflict`` bool (N,), and which of the pair share a searched bit class."""
+    """One folder's chimeras, from ``starts`` (N,), on one pair: ``conflict`` bool (N,).
+
+    ``shares`` names those of the pair that share a bit class with what was searched on.
+    """
 
     label: str
     pair: tuple[str, str]
     conflict: np.ndarray
     shares: tuple[str, ...]
+    starts: np.ndarray
 
     @property
     def held_out(self) -> bool:
@@ -69,11 +74,15 @@ def read(folders: Sequence[Path]) -> list[Searched]:
     found = []
     for folder in folders:
         backends = campaign.head_of(folder).get("backends", {})
-        images = {image.tobytes(): image for _, image in campaign.load(folder).values() if image is not None}
+        images: dict[bytes, tuple[int, np.ndarray]] = {}
+        for row, image in campaign.load(folder).values():
+            if image is not None:
+                images.setdefault(image.tobytes(), (row.start, image))
         if not images or len(backends) < 2:
             raise ChimeraError(f"{folder}: no chimeras with their backends in it; name a folder that a search wrote")
         label = folder.name if [f.name for f in folders].count(folder.name) == 1 else "-".join(folder.parts[-2:])
-        found.append(Searched(label, tuple(backends), np.stack(list(images.values()))))
+        starts, stack = zip(*images.values(), strict=True)
+        found.append(Searched(label, tuple(backends), np.stack(stack), np.array(starts)))
     if len({one.label for one in found}) < len(found):
         raise ChimeraError(f"{', '.join(map(str, folders))}: two folders of one name; give each a name of its own")
     return found
@@ -99,29 +108,47 @@ def matrix(network: Network, searched: Sequence[Searched], pairs: Sequence[tuple
             known = {of[name] for name in (*one.backends, WALKER)}
             for a, b in pairs:
                 shares = tuple(name for name in (a, b) if of[name] in known)
-                cells.append(Cell(one.label, (a, b), said[a] != said[b], shares))
+                cells.append(Cell(one.label, (a, b), said[a] != said[b], shares, one.starts))
     return cells
 
 
-def held_out(cells: Sequence[Cell], label: str) -> np.ndarray:
-    """Share of held-out pairs (N,) that disagree on each of a folder's chimeras; empty where no pair is held out."""
-    mine = [cell.conflict for cell in cells if cell.label == label and cell.held_out]
-    return np.mean(mine, axis=0) if mine else np.zeros(0)
+def held_out_pairs(cells: Sequence[Cell]) -> list[tuple[str, str]]:
+    """The pairs that are held out for every folder, so that folders are compared on the same ones."""
+    pairs = dict.fromkeys(cell.pair for cell in cells)
+    return [pair for pair in pairs if all(cell.held_out for cell in cells if cell.pair == pair)]
 
 
-def gain(more: np.ndarray, less: np.ndarray, *, resamples: int = 2000, seed: int = 0) -> dict[str, Any]:
-    """Ratio of two folders' mean held-out shares, (N,) and (M,), with a 95 % bootstrap interval over the images.
+def held_out(cells: Sequence[Cell], label: str) -> dict[int, float]:
+    """Start -> share of the held-out pairs that disagree on a folder's chimera from there; empty without such pairs."""
+    pairs = held_out_pairs(cells)
+    mine = [cell for cell in cells if cell.label == label and cell.pair in pairs]
+    if not mine:
+        return {}
+    shares = np.mean([cell.conflict for cell in mine], axis=0)
+    return {int(start): float(share) for start, share in zip(mine[0].starts, shares, strict=True)}
 
+
+def gain(
+    more: Mapping[int, float], less: Mapping[int, float], *, resamples: int = 2000, seed: int = 0
+) -> dict[str, Any]:
+    """Ratio of two folders' mean held-out shares, by start, with a 95 % bootstrap interval.
+
+    Starts are drawn anew, each with what both folders have of it: the two are paired where they began alike.
     Raises ChimeraError where the second is zero throughout.
     """
-    if not less.any():
+    starts = sorted(set(more) | set(less))
+    both = np.array([[part.get(start, np.nan) for start in starts] for part in (more, less)])
+    value = np.nanmean(both, axis=1)
+    if not value[1]:
         raise ChimeraError("no chimera of the first folder holds on a held-out pair: there is no ratio to it")
     rng = np.random.default_rng(seed)
-    above = np.array([rng.choice(more, len(more)).mean() for _ in range(resamples)])
-    below = np.array([rng.choice(less, len(less)).mean() for _ in range(resamples)])
-    ratios = above[below > 0] / below[below > 0]
+    ratios = []
+    for _ in range(resamples):
+        drawn = both[:, rng.integers(len(starts), size=len(starts))]
+        if not np.isnan(drawn).all(axis=1).any() and (means := np.nanmean(drawn, axis=1))[1] > 0:
+            ratios.append(means[0] / means[1])
     low, high = np.quantile(ratios, [0.025, 0.975])
-    return {"value": float(more.mean() / less.mean()), "n": min(len(more), len(less)), "ci": (float(low), float(high))}
+    return {"value": float(value[0] / value[1]), "n": len(set(more) & set(less)), "ci": (float(low), float(high))}
 
 
 def key(*parts: str) -> str:
@@ -132,10 +159,11 @@ def key(*parts: str) -> str:
 def metrics(cells: Sequence[Cell]) -> dict[str, Any]:
     """The metrics of a recorded run.
 
-    ``LABEL_A_B_rate`` a cell; ``LABEL_held_out_rate``, the mean over held-out pairs with an interval over images;
-    and for every folder after the first ``LABEL_over_FIRST``, the ratio of those means.
+    ``LABEL_A_B_rate`` a cell; ``LABEL_held_out_rate``, the mean over the pairs that are held out for every folder,
+    named in ``held_out_pairs``, with an interval over starts; and for every folder after the first
+    ``LABEL_over_FIRST``, the ratio of those means.
     """
-    out: dict[str, Any] = {}
+    out: dict[str, Any] = {"held_out_pairs": "; ".join("/".join(pair) for pair in held_out_pairs(cells)) or "none"}
     labels = list(dict.fromkeys(cell.label for cell in cells))
     for cell in cells:
         n = len(cell.conflict)
@@ -144,9 +172,10 @@ def metrics(cells: Sequence[Cell]) -> dict[str, Any]:
     for label in labels:
         share = held_out(cells, label)
         if len(share) > 1:
-            ci = stats.bootstrap(share, statistic="mean")
-            out[key(label, "held_out_rate")] = {"value": float(share.mean()), "n": len(share), "ci": ci}
-            if label != labels[0] and first.any():
+            values = list(share.values())
+            ci = stats.bootstrap(values, statistic="mean")
+            out[key(label, "held_out_rate")] = {"value": float(np.mean(values)), "n": len(share), "ci": ci}
+            if label != labels[0] and any(first.values()):
                 out[key(label, "over", labels[0])] = gain(share, first)
     return out
 
@@ -178,8 +207,9 @@ def as_text(cells: Sequence[Cell]) -> str:
     for label in dict.fromkeys(cell.label for cell in cells):
         share = held_out(cells, label)
         if len(share) > 1:
-            low, high = stats.bootstrap(share, statistic="mean")
-            lines.append(f"{label}: {share.mean():.1%} of held-out pairs, on average ({low:.1%} to {high:.1%})")
+            values = list(share.values())
+            low, high = stats.bootstrap(values, statistic="mean")
+            lines.append(f"{label}: {np.mean(values):.1%} of held-out pairs, on average ({low:.1%} to {high:.1%})")
     if few := {cell.label for cell in cells if len(cell.conflict) < ENOUGH}:
         lines.append(f"fewer than {ENOUGH} chimeras: {', '.join(sorted(few))}")
     return "\n".join(lines)
