@@ -47,6 +47,7 @@ class Row:
     linf: int | None = None
     l0: int | None = None  # sub-pixels changed
     predictions: dict[str, int] | None = None  # class by backend, where found
+    image: str | None = None  # digest of the start image
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,8 @@ def run(
     """Search by strategy ``name`` from ``images[starts]``, uint8 (N, H, W, 3), or until ``enough`` differ.
 
     Returns a row for each start, in order, and the chimeras found. With ``output``, rows and images are
-    written as they come and taken from there on a second run. Start ``s`` searches with seed
-    ``seed * 1,000,003 + s``, so results do not depend on which starts ran before.
+    written as they come and taken from there on a second run, but for starts that were another image then. Start
+    ``s`` searches with seed ``seed * 1,000,003 + s``, so results do not depend on which starts ran before.
     """
     from tqdm.auto import tqdm
 
@@ -113,7 +114,7 @@ def run(
     total = len(starts) if enough is None else enough
     with tqdm(total=total, desc=name, disable=not progress, mininterval=pause) as bar:
         for start in starts:
-            if start not in done:
+            if start not in done or done[start][0].image != digest(images[start]):
                 cpu = time.process_time() + oracle.cpu_seconds
                 outcome = search(model, images[start], oracle, budget, seed * 1_000_003 + start)
                 cpu = time.process_time() + oracle.cpu_seconds - cpu
@@ -132,6 +133,11 @@ def run(
     return rows, found
 
 
+def digest(image: np.ndarray) -> str:
+    """What tells start images, uint8 (H, W, 3), apart: 16 hexadecimal digits."""
+    return hashlib.sha256(image.tobytes()).hexdigest()[:16]
+
+
 def describe(start: int, image: np.ndarray, outcome: Outcome, cpu: float, oracle: Oracle) -> Row:
     """Condense an outcome into a row; ``oracle`` names the backends of its predictions."""
     spent: dict[str, Any] = {
@@ -140,6 +146,7 @@ def describe(start: int, image: np.ndarray, outcome: Outcome, cpu: float, oracle
         "oracle_calls": outcome.oracle_calls,
         "cpu_seconds": round(cpu, 4),
         "smallest_gap": min(outcome.path, default=None),
+        "image": digest(image),
     }
     if outcome.chimera is None or outcome.predictions is None:
         return Row(found=False, **spent)

@@ -48,9 +48,9 @@ def searches(monkeypatch):
 def run(small_model, pictures, oracle):
     """Runs a lattice campaign on the pictures, in a folder or none."""
 
-    def go(output=None, starts=STARTS, asked=oracle, **changes):
+    def go(output=None, starts=STARTS, asked=oracle, images=pictures, **changes):
         options = {"name": "lattice", "budget": BUDGET, "seed": 0, "progress": False} | changes
-        return campaign.run(small_model, pictures, starts, asked, output=output, **options)
+        return campaign.run(small_model, images, starts, asked, output=output, **options)
 
     return go
 
@@ -192,6 +192,28 @@ def test_enough_different_finds_end_a_campaign(whole, copied, run, searches):
     assert searches["seeds"] == []
 
 
+def test_another_picture_is_searched_again(whole, copied, run, searches, pictures):
+    """Under the number of a start that was searched, another picture may lie today: its chimera is not this one's."""
+    changed = pictures.copy()
+    changed[2] = pictures[7]
+    rows, found = run(copied, images=changed)
+    assert searches["seeds"] == [2]
+    alone, its = run(None, images=changed, starts=[2])
+    assert timeless(rows) == timeless([*whole[1][:2], *alone, *whole[1][3:]])
+    assert rows[2].image == campaign.digest(pictures[7]) != whole[1][2].image
+    assert its and any(np.array_equal(its[0], image) for image in found)
+    searches["seeds"].clear()
+    assert timeless(run(copied, images=changed)[0]) == timeless(rows) and searches["seeds"] == []
+
+
+def test_a_row_without_a_digest_is_searched_again(copied, run, searches):
+    rows = [json.loads(line) for line in (copied / "rows.jsonl").read_text().splitlines()]
+    rows[1].pop("image")
+    (copied / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run(copied)
+    assert searches["seeds"] == [1]
+
+
 OTHER = {
     "seed": {"seed": 1},
     "strategy": {"name": "random_noise"},
@@ -229,7 +251,8 @@ def test_code_counts_where_it_is_used(monkeypatch, tmp_path):
     """A changed file is another campaign for the strategies that use it, and for no other."""
     before = {name: campaign.sources(name) for name in STRATEGIES}
     assert before == {name: campaign.sources(name) for name in STRATEGIES}
-    for module, users in ((lattice, {"lattice"}), (protocol, set(STRATEGIES))):
+    walks = {"lattice", "exploit_known", "gradient_free", "hardware_in_the_loop"}  # they take steps of the lattice's
+    for module, users in ((lattice, walks), (protocol, set(STRATEGIES))):
         changed = tmp_path / "changed.py"
         changed.write_bytes(Path(module.__file__).read_bytes() + b"\n")
         with monkeypatch.context() as patch:

@@ -12,7 +12,7 @@ import torch
 
 from chimera_lib import recorded
 from chimera_lib.errors import ChimeraError, UnknownName
-from chimera_lib.images import defences
+from chimera_lib.images import campaign, defences
 from chimera_lib.images.defences import DEFENCES, Defence, Defended, build, compare, report, trial
 from chimera_lib.images.defences.abstention import Abstention, AbstentionEdge
 from chimera_lib.images.defences.defence import ABSTAINS, Verdict
@@ -224,7 +224,7 @@ def test_a_table_of_defences(
     assert bare["found"] >= 2 and bare["verified"] == bare["found"]
     assert bare["transferred_rate"] == bare["rate"] and cautious["transferred_rate"] == 0 == cautious["found"]
     assert bare["coverage"] == 1 and cautious["settings"]["threshold"] > 0
-    assert 0.3 < cautious["slowdown"] < 3 and bare["rate_ci"][0] < bare["rate"]
+    assert cautious["slowdown"] > 0 and bare["rate_ci"][0] < bare["rate"]
     kept = (setting.output / "none" / "rows.jsonl").read_bytes()
     again = run()
     assert (setting.output / "none" / "rows.jsonl").read_bytes() == kept
@@ -238,6 +238,43 @@ def test_a_table_of_defences(
     assert report.figure(trials).axes[0].get_yticklabels()[0].get_text() == "no defence"
     with pytest.raises(ChimeraError, match=r"none holds a trial of other settings; name another --output"):
         run(seed=1)
+
+
+def test_a_trial_of_other_images_is_tried_again(
+    setting: trial.Setting, small_model: nn.Module, small_network: Network, pictures: np.ndarray
+) -> None:
+    """What an attack found from other images, and accuracy by other labels, are nothing to go on with."""
+
+    def run(**changes: Any) -> trial.Trial:
+        changed = replace(setting, starts=2, **changes)
+        return trial.run(small_model, small_network, Defence(SIDES), changed, [], lambda line: None)
+
+    folder = setting.output / "none"
+    run()
+    other = pictures[::-1].copy()
+    run(images=other)
+    for start, (row, image) in campaign.load(folder).items():
+        assert row.image == campaign.digest(other[start])
+        assert image is None or row.linf == np.abs(image.astype(int) - other[start]).max()
+    with Defended(Defence(SIDES), small_network) as system:
+        right = system.answers(other, 0).logits.argmax(-1)
+    assert run(images=other, labels=right)["accuracy"] == 1
+    assert run(images=other, labels=(right + 1) % 10)["accuracy"] == 0
+
+
+def test_time_is_measured_long_enough() -> None:
+    """At 0.04 s a call, 13 calls fill half a second."""
+    calls: list[int] = []
+    assert trial.each(lambda: calls.append(1), lambda: round(len(calls) * 0.04, 2)) == pytest.approx(0.04)
+    assert len(calls) == 13
+
+
+def test_all_names_are_checked_before_the_first_trial(
+    setting: trial.Setting, small_model: nn.Module, small_network: Network, pictures: np.ndarray
+) -> None:
+    with pytest.raises(UnknownName, match="unknown defence 'nosuch'"):
+        compare.compare(small_model, small_network, ["none", "nosuch"], setting, pair=PAIR, noise_on=pictures)
+    assert not setting.output.exists(), "nothing was tried"
 
 
 def test_a_wrong_name_is_refused(small_network: Network) -> None:

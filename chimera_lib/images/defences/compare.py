@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from chimera_lib.images.defences import build, trial
+from chimera_lib.errors import UnknownName
+from chimera_lib.images.defences import DEFENCES, build, trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,7 +39,12 @@ def compare(
         noise_on: images uint8 (N, H, W, 3) to measure the abstention's threshold on; not those of ``setting``.
         fewer: defences so slow that their attack may ask the systems only half as often.
         report: gets lines of progress.
+
+    Raises UnknownName before anything is tried.
     """
+    for name in names:
+        if name not in DEFENCES:
+            raise UnknownName("defence", name, DEFENCES)
     trials: dict[str, Trial] = {}
     chimeras: list[np.ndarray] = []
     for name in dict.fromkeys(["none", *names]):

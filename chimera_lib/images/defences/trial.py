@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 VERIFY_ROUNDS = 2
 TIMED = 32  # images whose CPU time is compared with that of no defence
+LEAST = 0.5  # seconds of CPU time to measure, as the system tells them in hundredths
 BATCH = 256  # images asked about together when accuracy is measured
 Trial = dict[str, Any]
 # The code that attacks and defends, as it was loaded: a trial of other code is another trial.
@@ -141,9 +142,9 @@ def attack(
     """Attack from each start that is not ``done``, keeping each result at once; rows in order, and what was found."""
     said = time.monotonic()
     for start in range(setting.starts):
-        if start in done:
-            continue
         image = setting.images[start]
+        if start in done and done[start][0].image == campaign.digest(image):
+            continue
         system.rng = np.random.default_rng([setting.seed, start])  # fresh draws do not depend on what ran before
         cpu = time.process_time() + system.cpu_seconds
         outcome = system.defence.attack(model, image, system, setting.budget, setting.seed * 1_000_003 + start)
@@ -181,6 +182,7 @@ def describe(start: int, image: np.ndarray, outcome: protocol.Outcome, cpu: floa
         linf=int(change.max()) if change is not None else None,
         l0=int((change > 0).sum()) if change is not None else None,
         predictions={name: int(c) for name, c in said} if found else None,
+        image=campaign.digest(image),
     )
 
 
@@ -205,14 +207,17 @@ def measured(folder: Path, system: Defended, network: Network, setting: Setting)
         return {"slowdown": slowdown(system, network, setting.images[:TIMED])}
     kept = folder / "clean.json"
     count = setting.accuracy_on
+    labels = np.asarray(setting.labels[:count], np.int64)
+    asked = {"images": count, "sha256": hashlib.sha256(setting.images[:count].tobytes() + labels.tobytes()).hexdigest()}
     if kept.is_file():
         content = json.loads(kept.read_text())
-        if content.get("images") == count:
-            return dict(content["figures"])
+        figures = dict(content.pop("figures"))
+        if content == asked:
+            return figures
     system.rng = np.random.default_rng(setting.seed)
     parts = [system.answers(setting.images[i : min(i + BATCH, count)], 0) for i in range(0, count, BATCH)]
     answered = ~np.concatenate([part.abstains for part in parts])
-    right = np.concatenate([part.logits.argmax(-1) for part in parts]) == setting.labels[:count]
+    right = np.concatenate([part.logits.argmax(-1) for part in parts]) == labels
     figures = {
         "accuracy": float(right[answered].mean()),
         "accuracy_ci": stats.exact(int(right[answered].sum()), int(answered.sum())),
@@ -222,7 +227,7 @@ def measured(folder: Path, system: Defended, network: Network, setting: Setting)
         "coverage_ci": stats.exact(int(answered.sum()), count),
         "slowdown": slowdown(system, network, setting.images[:TIMED]),
     }
-    campaign.write_whole(kept, json.dumps({"images": count, "figures": figures}, indent=2).encode())
+    campaign.write_whole(kept, json.dumps({**asked, "figures": figures}, indent=2).encode())
     return figures
 
 
@@ -236,10 +241,15 @@ def slowdown(system: Defended, network: Network, images: np.ndarray) -> float:
     plain = "openblas" if library == "fixed-order" else library
     with Defended(Defence(((plain,), (plain,))), network) as undefended:
         undefended.answers(images[:2], 0)
-        before = sum(system.cpu_of(name) for name in first), undefended.cpu_of(plain)
-        system.answers(images, 0)
-        for _ in range(4):  # the quick one more often, as CPU time is told in hundredths of a second
-            undefended.answers(images, 0)
-        taken = sum(system.cpu_of(name) for name in first) - before[0]
-        usual = (undefended.cpu_of(plain) - before[1]) / 4
-    return taken / max(usual, 0.01)
+        taken = each(lambda: system.answers(images, 0), lambda: sum(system.cpu_of(name) for name in first))
+        usual = each(lambda: undefended.answers(images, 0), lambda: undefended.cpu_of(plain))
+    return taken / usual
+
+
+def each(ask: Callable[[], object], clock: Callable[[], float]) -> float:
+    """Seconds on ``clock`` that ``ask`` takes, in the mean of as many repetitions as fill ``LEAST`` seconds."""
+    start, times = clock(), 0
+    while clock() - start < LEAST:
+        ask()
+        times += 1
+    return (clock() - start) / times
