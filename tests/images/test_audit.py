@@ -118,6 +118,24 @@ def test_a_search_makes_conflicts_and_confirms_them(small_network, pictures, ora
         assert one.linf == np.abs(one.image - start).max() > 0
 
 
+def test_the_verdict_tells_why_nothing_was_made(small_network, small_model, pictures, oracle):
+    """No search, one that finds nothing, and a find that fresh processes do not confirm are three things."""
+    chimera = lattice.search(small_model, pictures[0], oracle, Budget(), 0).chimera
+    stack = audit.Stack(np.stack([chimera]))
+    conflicting = audit.audit(small_network, stack, PAIR, search=1)
+    assert report.describe(conflicting, stack, searched=1)["verdict"].endswith(
+        "No search was started: every image conflicts already."
+    )
+    stack = audit.Stack(pictures[:1])
+    agreeing = audit.audit(small_network, stack, PAIR)
+    for image, expected in (
+        (None, "No conflict could be made from the 1 images searched from."),
+        (chimera, "Searches made 1 images on which the backends differed, but freshly started ones agree on all of"),
+    ):
+        found = replace(agreeing, made=(audit.Made("image 0", image, 10, 2, linf=1, confirmed=False),))
+        assert expected in report.describe(found, stack, searched=1)["verdict"]
+
+
 def test_the_rate_carries_on_the_density():
     rng = np.random.default_rng(0)
     rates, holds = [], 0

@@ -160,6 +160,48 @@ def test_wrong_input_is_status_2_and_one_line(other, expected, run, folder, tmp_
     assert not list((tmp_path / "out").glob("report*"))
 
 
+@pytest.mark.parametrize("wrong", [["--backends", "openblas,bliss"], ["--backends", "openblas"]])
+def test_an_audit_that_never_starts_leaves_the_earlier_report(wrong, run, folder, tmp_path):
+    run(*words(folder, tmp_path / "out"))
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert len(before) == 2
+    assert run(*words(folder, tmp_path / "out"), *wrong)[0] == 2
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
+STAGES = {
+    "load": "reading the model resnet20",
+    "folder": "reading the images in",
+    "audit": "asking the backends",
+}
+
+
+@pytest.mark.parametrize("error", [IndexError("list index\nout of range"), OSError("no name"), SystemExit(1)], ids=repr)
+@pytest.mark.parametrize(("stage", "named"), STAGES.items(), ids=STAGES)
+def test_a_crash_is_not_taken_for_a_conflict(stage, named, error, run, folder, tmp_path, monkeypatch):
+    """Status 1 says that there are conflicts; a fault of the program or of a model's code is status 2."""
+    from chimera_lib.images import audit
+
+    def crash(*_, **__):
+        raise error
+
+    monkeypatch.setattr(audit, stage, crash)
+    status, said, complaint = run(*words(folder, tmp_path / "out"))
+    assert (status, said) == (2, "")
+    assert complaint.startswith(f"error: {named}") and len(complaint.splitlines()) == 1
+    assert f"failed with {type(error).__name__}: " in complaint and "(at test_audit_command.py:" in complaint
+
+
+def test_ctrl_c_is_no_crash(run, folder, tmp_path, monkeypatch):
+    from chimera_lib.images import audit
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(audit, "audit", interrupted)
+    assert run(*words(folder, tmp_path / "out"))[0] == 130
+
+
 def test_ctrl_c_leaves_no_report_and_the_next_run_finishes(run, folder, pictures, tmp_path):
     output = tmp_path / "out"
     assert run(*words(folder, output))[0] == 0

@@ -43,6 +43,7 @@ def audit(
     evaluations: int = 5000,
     seed: int = 0,
     keep: Path | None = None,
+    started: Callable[[], object] | None = None,
     timeout: float = TIMEOUT,
     report: Callable[[str], None] = report_line,
     progress: bool = False,
@@ -58,6 +59,7 @@ def audit(
         evaluations: forward evaluations that one search may cost.
         seed: of the draw and of the searches.
         keep: a folder for what is measured, where an interrupted audit goes on; nothing is written where None.
+        started: called once, when the backends run and before the first picture.
         timeout: seconds that a message of at most 32 images may take a backend.
         report: where warnings about lost backends go.
         progress: whether to show progress bars.
@@ -71,6 +73,8 @@ def audit(
         if backends is not None and oracle.missing:
             raise BackendUnavailable("; ".join(f"{name}: {reason}" for name, reason in oracle.missing.items()))
         facts = oracle.info()
+        if started:
+            started()
         rows = _ask_all(oracle, pictures, facts, keep, progress)
         found = _assemble(network, oracle, facts, rows)
         made: list[Made] = []

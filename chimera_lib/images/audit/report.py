@@ -201,6 +201,13 @@ def verdict(report: Report) -> str:
             f" A conflict can be made from {made['confirmed']} of {made['searches']} images searched from, "
             f"by changing values by at most {largest} of 255."
         )
+    elif made and made["found"]:
+        text += (
+            f" Searches made {made['found']} images on which the backends differed, but freshly started ones agree "
+            f"on all of them: no conflict is confirmed."
+        )
+    elif made and not made["searches"]:
+        text += " No search was started: every image conflicts already."
     elif made:
         text += f" No conflict could be made from the {made['searches']} images searched from."
     return text

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import traceback
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +16,7 @@ from chimera_lib.errors import ChimeraError
 from chimera_lib.images.commands.options import Seed, app, at_least, class_names, names
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from chimera_lib.images.audit.report import Report
 
@@ -23,6 +26,24 @@ class FailOn(StrEnum):
 
     natural = "natural"
     searched = "searched"
+
+
+@contextmanager
+def during(what: str) -> Iterator[None]:
+    """Turn whatever nobody expected into a ChimeraError: exit status 1 says that there are conflicts, nothing else.
+
+    What the command line has its own words for passes, Ctrl-C among it.
+    """
+    try:
+        yield
+    except ChimeraError:
+        raise
+    except (Exception, SystemExit) as error:
+        if isinstance(error, OSError) and (error.filename or error.errno in (errno.ENOSPC, errno.EDQUOT)):
+            raise
+        *_, last = traceback.extract_tb(error.__traceback__)
+        place = f"{Path(last.filename).name}:{last.lineno}"
+        raise ChimeraError(f"{what} failed with {type(error).__name__}: {error} (at {place})") from error
 
 
 @app.command()
@@ -45,7 +66,7 @@ def audit(
         int, typer.Option(help="Forward evaluations a search may cost.", callback=at_least(1))
     ] = 5000,
     fail_on: Annotated[FailOn, typer.Option(help="searched: exit status 1 for a conflict made, too.")] = FailOn.natural,
-    timeout: Annotated[int, typer.Option(help="Seconds for 32 images on one backend.", callback=at_least(1))] = 600,
+    timeout: Annotated[int, typer.Option(help="Seconds for a message of at most 32 images.", callback=at_least(1))] = 600,
     json_: Annotated[bool, typer.Option("--json", help="Print the report as JSON instead of a summary.")] = False,
     seed: Seed = 0,
 ) -> None:
@@ -60,33 +81,37 @@ def audit(
     def size() -> tuple[int, int]:
         return (input_size, input_size) if input_size else auditing.first_size(images)
 
-    network = auditing.normalised(auditing.load(model, size), normalise)
-    called = _labels(labels, model)
-    pictures = auditing.folder(images, network.input_shape, resize=resize, limit=limit, without=output)
-    keep = writing.begin(output)
-    found = auditing.audit(
-        network,
-        pictures,
-        names(backends) or None,
-        search=search,
-        evaluations=evaluations,
-        seed=seed,
-        keep=keep,
-        timeout=timeout,
-        progress=not json_,
-    )
-    described = report.describe(
-        found,
-        pictures,
-        searched=search,
-        model=Path(model).name if Path(model).exists() else model,
-        normalise=normalise,
-        class_names=called,
-        command=recorded.command_line(),
-    )
-    status = _status(described, fail_on)
-    described = {**described, "exit_code": status}
-    writing.write(found, pictures, output, described)
+    with during(f"reading the model {model}"):
+        network = auditing.normalised(auditing.load(model, size), normalise)
+    with during(f"reading the images in {images}"):
+        called = _labels(labels, model)
+        pictures = auditing.folder(images, network.input_shape, resize=resize, limit=limit, without=output)
+    with during("asking the backends"):
+        found = auditing.audit(
+            network,
+            pictures,
+            names(backends) or None,
+            search=search,
+            evaluations=evaluations,
+            seed=seed,
+            keep=output / writing.UNFINISHED,
+            started=lambda: writing.begin(output),
+            timeout=timeout,
+            progress=not json_,
+        )
+    with during("writing the report"):
+        described = report.describe(
+            found,
+            pictures,
+            searched=search,
+            model=Path(model).name if Path(model).exists() else model,
+            normalise=normalise,
+            class_names=called,
+            command=recorded.command_line(),
+        )
+        status = _status(described, fail_on)
+        described = {**described, "exit_code": status}
+        writing.write(found, pictures, output, described)
     for line in (
         [json.dumps(described, indent=2)] if json_ else [*report.lines(described), f"report: {output / 'report.html'}"]
     ):
