@@ -48,6 +48,22 @@ class Network:
                 raise ChimeraError(f"network array {name} is {array.dtype}; expected float32")
             if not np.isfinite(array).all():
                 raise ChimeraError(f"network array {name} holds NaN or infinity; expected finite float32 weights")
+        for op in self.ops:
+            self._fits(op)
+
+    def _fits(self, op: dict[str, Any]) -> None:
+        """Raise ChimeraError where parameters do not fit each other: a backend might compute something, but what?"""
+        keys = {"conv": ("weight", "bias"), "batch_norm": ("weight", "bias", "mean", "var")}.get(op["op"], ())
+        shapes = {key: self.arrays[op[key]].shape for key in keys if op.get(key) in self.arrays}
+        if "weight" not in shapes:
+            return
+        place, outputs = f"{op['op']} {op['out']!r}", shapes["weight"][0]
+        for key, shape in shapes.items():
+            if key != "weight" and shape != (outputs,):
+                raise ChimeraError(f"{place}: {key} {shape}; expected {(outputs,)}, as it has {outputs} channels")
+        groups = op.get("groups", 1)
+        if groups < 1 or outputs % groups:
+            raise ChimeraError(f"{place}: {outputs} outputs in {groups} groups; expected a multiple of the groups")
 
     @property
     def program(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ is left out, since it changes no prediction. Weights are float32.
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 OLDEST = 7  # opset; before it, Add and Mul broadcast by rules of their own
+# What a node that lacks an input or an attribute, or has one of the wrong kind, comes to where it is read.
+INVALID = (LookupError, ArithmeticError, ValueError, TypeError, AttributeError)
 QUANTISED = ("QLinearConv", "QLinearMatMul", "QuantizeLinear", "DequantizeLinear", "ConvInteger", "MatMulInteger")
 
 
@@ -38,19 +41,23 @@ def read(path: Path | str) -> Network:
         found = f"{len(inputs)} inputs and {len(graph.output)} outputs"
         raise ChimeraError(f"{path} has {found}; expected one image in and one vector of logits out")
     shape, channels_last = _image_shape(path, inputs[0])
-    read_so_far = Graph(constants, graph.output[0].name)
+    opset = _opset(path, model)
+    read_so_far = Graph(constants, graph.output[0].name, opset)
     if channels_last:
         read_so_far.channels_last = inputs[0].name
     else:
         read_so_far.names[inputs[0].name] = "input"
     read_so_far.shapes["input"] = shape
-    opset = _opset(path, model)
     for proto in graph.node:
+        place = f"{proto.op_type} {proto.name or next(iter(proto.output), '')!r}"
         try:
             _convert(read_so_far, proto, opset)
         except Unsupported as why:
-            place = f"{proto.op_type} {proto.name or proto.output[0]!r}"
             raise ChimeraError(f"{path}: cannot read {place}: {why}; supported: {', '.join(OPERATORS)}") from None
+        except INVALID as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ChimeraError(f"{path}: {place} breaks ONNX's rules ({reason}); export the model anew") from error
+    _check(path, model)
     return _network(path, read_so_far, shape)
 
 
@@ -73,6 +80,22 @@ def _load(path: Path) -> Any:
     return model
 
 
+def _check(path: Path, model: Any) -> None:
+    """Let ONNX's own checker see the model whole; ChimeraError where it breaks the rules.
+
+    Shapes are inferred first: the checker wants the result's, which some exporters leave out and no runtime needs.
+    Nor does any runtime insist that weights are listed as inputs too, as files older than IR version 4 had to.
+    """
+    from onnx import checker, shape_inference
+
+    model.ir_version = max(model.ir_version, 4)
+    try:
+        checker.check_model(shape_inference.infer_shapes(model, check_type=True, strict_mode=True))
+    except (checker.ValidationError, shape_inference.InferenceError, ValueError) as error:
+        reason = textwrap.shorten(str(error), 300)
+        raise ChimeraError(f"{path} is not a valid ONNX model: {reason}; export it anew") from error
+
+
 def _opset(path: Path, model: Any) -> int:
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
     if opset < OLDEST:
@@ -86,7 +109,13 @@ def _constants(path: Path, graph: Any) -> dict[str, np.ndarray]:
 
     if graph.sparse_initializer:
         raise ChimeraError(f"{path} has sparse weights; expected dense ones")
-    return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    constants = {}
+    for tensor in graph.initializer:
+        try:
+            constants[tensor.name] = numpy_helper.to_array(tensor)
+        except INVALID as error:
+            raise ChimeraError(f"{path}: the constant {tensor.name!r} is damaged ({error}); export it anew") from error
+    return constants
 
 
 def _image_shape(path: Path, value: Any) -> tuple[tuple[int, int, int], bool]:

@@ -39,6 +39,7 @@ class Graph:
 
     constants: dict[str, np.ndarray]
     last: str  # the file's name for the result
+    opset: int  # the version of ONNX's operators
     channels_last: str = ""  # the file's name for its input, where that is (N, H, W, C)
     ops: list[dict[str, Any]] = field(default_factory=list)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
@@ -61,6 +62,7 @@ class Graph:
 
     def constant(self, node: Node, place: int) -> np.ndarray:
         """The constant at one of the node's inputs."""
+        need(len(node.inputs) > place, f"{len(node.inputs)} inputs; expected at least {place + 1}")
         name = node.inputs[place]
         need(name in self.constants, f"input {name!r} is computed from the image; expected a constant")
         return self.constants[name]

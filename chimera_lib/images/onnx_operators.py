@@ -30,6 +30,8 @@ def sides(
     a = node.attributes
     stride, dilation = list(a.get("strides", [1, 1])), list(a.get("dilations", [1, 1]))
     need(len(size) == len(kernel) == len(stride) == 2, f"a window {list(kernel)}; expected height and width")
+    for what, numbers in (("kernel_shape", kernel), ("strides", stride), ("dilations", dilation)):
+        need(len(numbers) == 2 and min(numbers) >= 1, f"{what} {list(numbers)}; expected two of at least 1")
     reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
     automatic, pads = a.get("auto_pad", "NOTSET"), list(a.get("pads", [0, 0, 0, 0]))
     if automatic in ("SAME_UPPER", "SAME_LOWER"):
@@ -40,7 +42,7 @@ def sides(
         pads = [0, 0, 0, 0]
     else:
         need(automatic == "NOTSET", f"auto_pad {automatic}")
-    need(min(pads) >= 0, f"pads {pads}; expected none below 0")
+    need(len(pads) == 4 and min(pads) >= 0, f"pads {pads}; expected four, none below 0")
     result, larger = [], False
     for axis in range(2):
         room = size[axis] + pads[axis] + pads[axis + 2] - reach[axis]
@@ -59,6 +61,8 @@ def conv(g: Graph, node: Node) -> None:
     weight, bias, groups = g.constant(node, 1), g.optional(node, 2), node.attributes.get("group", 1)
     channels, *size = g.image(node.inputs[0])
     need(weight.ndim == 4 and weight.shape[1] * groups == channels, f"weights {weight.shape} on {channels} channels")
+    need(len(weight) % groups == 0, f"{len(weight)} outputs in {groups} groups; expected a multiple of {groups}")
+    need(bias is None or bias.shape == weight.shape[:1], f"a bias {np.shape(bias)}; expected {weight.shape[:1]}")
     sliding, result, _ = sides(node, tuple(size), weight.shape[2:])
     dilation = list(node.attributes.get("dilations", [1, 1]))
     more = {} if dilation == [1, 1] else {"dilation": dilation}
@@ -71,6 +75,7 @@ def pool(g: Graph, node: Node) -> None:
     """MaxPool and AveragePool."""
     a, (channels, *size) = node.attributes, g.image(node.inputs[0])
     need(list(a.get("dilations", [1, 1])) == [1, 1], f"dilations {a.get('dilations')}")
+    need("kernel_shape" in a, "no kernel_shape; expected height and width")
     kernel = list(a["kernel_shape"])
     sliding, result, larger = sides(node, tuple(size), kernel, bool(a.get("ceil_mode", 0)))
     more, kind = {}, "max_pool"
@@ -141,6 +146,9 @@ def batch_norm(g: Graph, node: Node) -> None:
     need(not a.get("training_mode", 0), "training_mode=1; expected a model exported for inference")
     need(a.get("spatial", 1) == 1, "spatial=0")
     arrays = {key: g.array(node.inputs[place], g.constant(node, place)) for place, key in enumerate(keys, 1)}
+    for key, name in arrays.items():
+        shape, expected = g.arrays[name].shape, g.shape(node.inputs[0])[:1]
+        need(shape == expected, f"{key} {shape}; expected {expected}, one a channel")
     g.emit(node, "batch_norm", g.shape(node.inputs[0]), **arrays, eps=float(a.get("epsilon", 1e-5)))
 
 
@@ -221,7 +229,7 @@ def flatten(g: Graph, node: Node) -> None:
 
 def concat(g: Graph, node: Node) -> None:
     shapes = [g.image(name) for name in node.inputs]
-    axis = node.attributes["axis"]
+    axis = node.attributes.get("axis", 0)  # an attribute that has to be there; 0 is refused
     need(axis % 4 == 1, f"axis {axis}; expected 1, the channels")
     need(len({shape[1:] for shape in shapes}) == 1, f"images of different sizes {shapes}")
     total = (sum(shape[0] for shape in shapes), *shapes[0][1:])
@@ -237,6 +245,7 @@ def pad(g: Graph, node: Node) -> None:
     need(not (a.get("value", 0.0) if value is None else value.any()), "a value other than zero")
     pads = list(a.get("pads", []) if given is None else given.tolist())
     places = list(range(4)) if axes is None else [axis % 4 for axis in axes.tolist()]
+    need(len(pads) == 2 * len(places), f"{len(pads)} pads; expected {2 * len(places)}, two an axis")
     before = dict(zip(places, pads, strict=False))
     after = dict(zip(places, pads[len(places) :], strict=True))
     need(not (before.get(0) or before.get(1) or after.get(0) or after.get(1)), "padding of the batch or of channels")
@@ -261,8 +270,10 @@ def nothing(g: Graph, node: Node) -> None:
 
 
 def softmax(g: Graph, node: Node) -> None:
-    """Only as the very last: it changes no class, so the logits before it are taken."""
+    """Only as the very last, over the classes: it changes no class, so the logits before it are taken."""
     need(node.outputs[0] == g.last, "before the end; expected at the end or not at all")
+    axis, rank = node.attributes.get("axis", -1 if g.opset >= 13 else 1), len(g.shape(node.inputs[0])) + 1
+    need(axis % rank == 1, f"axis {axis} of {rank}; expected 1, the classes")
     g.same(node)
 
 

@@ -147,6 +147,27 @@ def test_nan_weights_are_refused() -> None:
         network.from_torch(module, (3, 2, 2))
 
 
+CONV = {"op": "conv", "in": ["input"], "out": "c", "weight": "w", "bias": "b", "stride": [1, 1], "padding": [0, 0]}
+NORM = {"op": "batch_norm", "in": ["input"], "out": "n", "weight": "w", "bias": "b", "mean": "w", "var": "w", "eps": 0}
+
+
+@pytest.mark.parametrize(
+    ("op", "weight", "bias", "message"),
+    [
+        ({**CONV, "groups": 3}, (5, 1, 2, 2), (5,), "conv 'c': 5 outputs in 3 groups; expected a multiple"),
+        ({**CONV, "groups": 1}, (5, 3, 2, 2), (1,), r"conv 'c': bias \(1,\); expected \(5,\)"),
+        (NORM, (3,), (1,), r"batch_norm 'n': bias \(1,\); expected \(3,\)"),
+    ],
+)
+def test_parameters_that_do_not_fit_are_refused(
+    op: dict[str, object], weight: tuple[int, ...], bias: tuple[int, ...], message: str
+) -> None:
+    """They would broadcast, or leave channels as they were."""
+    arrays = {"w": np.ones(weight, np.float32), "b": np.ones(bias, np.float32)}
+    with pytest.raises(ChimeraError, match=message):
+        network.Network([op], arrays, (3, 4, 4))
+
+
 def test_saved_network_is_the_same_network(small_network: network.Network, tmp_path: Path) -> None:
     small_network.save(tmp_path / "n.npz")
     again = network.load(tmp_path / "n.npz")

@@ -205,6 +205,67 @@ REFUSED: dict[str, tuple[list[Any], Weights, dict[str, Any], str]] = {
         "1 inputs and 2 outputs",
     ),
     "a constant": ([node("Identity", "c", "y")], {"c": weights(1, 3)}, {}, "does not depend on the image"),
+    **{
+        name: (nodes, {"w": weights(6, 1, 2, 2), **more}, {}, message)
+        for name, nodes, more, message in (
+            ("no kernel", flat(node("MaxPool", "x", "h")), {}, "MaxPool 'h': no kernel_shape; expected"),
+            ("no axis", flat(node("Concat", "x x", "h")), {}, "Concat 'h': axis 0; expected 1"),
+            ("no weights", flat(node("Conv", "x", "h")), {}, "Conv 'h': 1 inputs; expected at least 2"),
+            (
+                "no strides",
+                flat(node("Conv", "x w", "h", group=3, strides=[0, 0])),
+                {},
+                r"Conv 'h': strides \[0, 0\]; expected",
+            ),
+            ("two pads", flat(node("Conv", "x w", "h", group=3, pads=[1, 1])), {}, r"pads \[1, 1\]; expected four"),
+            (
+                "four pads",
+                flat(node("Pad", "x p", "h")),
+                {"p": np.array([1, 1, 1, 1], np.int64)},
+                "Pad 'h': 4 pads; expected 8",
+            ),
+            (
+                "uneven groups",
+                flat(node("Conv", "x w", "h", group=3)),
+                {"w": weights(5, 1, 2, 2)},
+                "Conv 'h': 5 outputs in 3 groups; expected a multiple of 3",
+            ),
+            (
+                "a short bias",
+                flat(node("Conv", "x w b", "h", group=3)),
+                {"b": weights(1)},
+                r"Conv 'h': a bias \(1,\); expected \(6,\)",
+            ),
+            (
+                "short terms",
+                flat(node("BatchNormalization", "x b b b b", "h")),
+                {"b": weights(1)},
+                r"BatchNormalization 'h': weight \(1,\); expected \(3,\)",
+            ),
+            ("no reshape", flat(node("Reshape", "x", "h")), {}, "Reshape 'h': 1 inputs; expected at least 2"),
+            ("no type", flat(node("Cast", "x", "h")), {}, "Cast 'h' breaks ONNX's rules .KeyError: 'to'.; export"),
+            ("no input", flat(helper.make_node("Relu", ["nothing"], ["h"])), {}, "Relu 'h': 'nothing' is a constant"),
+            (
+                "an attribute of another operator",
+                flat(node("Relu", "x", "h", alpha=2.0)),
+                {},
+                "not a valid ONNX model: .*Unrecognized attribute: alpha for operator Relu.*; export it anew",
+            ),
+        )
+    },
+    **{
+        f"softmax over {axis} in opset {opset}": (
+            [*nodes, node("Softmax", "f", "y", **({} if axis is None else {"axis": axis}))],
+            {},
+            {"opset": opset},
+            message,
+        )
+        for axis, opset, nodes, message in (
+            (0, 17, [node("Flatten", "x", "f")], "Softmax 'y': axis 0 of 2; expected 1, the classes"),
+            (-2, 11, [node("Flatten", "x", "f")], "axis -2 of 2"),
+            (None, 13, [node("GlobalAveragePool", "x", "f")], "axis -1 of 4"),
+        )
+    },
     "not finite": (flat(node("Add", "x c", "h")), {"c": np.array([np.inf], np.float32)}, {}, "NaN or infinity"),
 }
 
@@ -216,3 +277,12 @@ def test_what_does_not_fit_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(ChimeraError, match=message) as caught:
         reader.read(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("axis", "opset"), [(1, 17), (-1, 17), (None, 17), (None, 11), (-1, 11)])
+def test_a_softmax_over_the_classes_is_left_out(tmp_path: Path, axis: int | None, opset: int) -> None:
+    """Whatever the axis is called; its default was 1 before opset 13 and is -1 since."""
+    more = {} if axis is None else {"axis": axis}
+    nodes = [node("Flatten", "x", "f"), node("Softmax", "f", "y", **more)]
+    net = reader.read(build(tmp_path / "m.onnx", nodes, {}, opset=opset))
+    assert [op["op"] for op in net.ops] == ["flatten"]
