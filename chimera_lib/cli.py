@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 _LOADED_WHEN_USED = {
     "data": ("chimera_lib.data_commands", "Data sets and weights: list, fetch, verify."),
     "doctor": ("chimera_lib.doctor", "Say what this machine has: versions, processor, GPU, backends, assets, disk."),
-    "images": ("chimera_lib.images.commands", "Chimera images: backends, train, generate, verify, submit, search."),
+    "images": (
+        "chimera_lib.images.commands",
+        "Chimera images: search, explain, audit a model, defend it, compare, submit.",
+    ),
 }
 
 

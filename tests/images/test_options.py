@@ -93,3 +93,13 @@ def test_compare_refuses_in_one_line(
     assert ended.value.code == 2
     assert error.startswith("error: ") and error.count("\n") == 1 and expected in error
     assert not (tmp_path / "rows").exists()
+
+
+@pytest.mark.parametrize("group", [[], ["analyze"]], ids=["images", "analyze"])
+def test_the_help_of_a_group_cuts_no_sentence(group, capsys):
+    """Each verb's line in the list fits 80 columns and ends as a sentence does."""
+    with pytest.raises(SystemExit):
+        main(["images", *group, "--help"])
+    listed = [line for line in capsys.readouterr().out.split("Commands:\n")[1].splitlines() if line.strip()]
+    assert len(listed) >= 5
+    assert not [line for line in listed if line.endswith("...") or not line.endswith(".") or line.startswith("   ")]

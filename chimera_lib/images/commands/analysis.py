@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-analyze = typer.Typer(help="Explain chimeras: criteria, pockets, layers, prevalence, transfer.", no_args_is_help=True)
+analyze = typer.Typer(help="Explain what chimeras are made of and how rare they are.", no_args_is_help=True)
 app.add_typer(analyze, name="analyze")
 
 Folder = Annotated[Path, typer.Argument(help="A folder written by `chimera images generate`.")]
@@ -55,7 +55,10 @@ def prevalence(
     ),
     record: Record = None,
 ) -> None:
-    """Count conflicts on natural images, bound their rate exactly, and say what rate margins and noise predict."""
+    """Count conflicts on natural images.
+
+    Bounds their rate exactly, and says what rate margins and noise predict.
+    """
     from chimera_lib.images.analysis import prevalence as question
     from chimera_lib.images.oracle import Oracle
 
@@ -95,7 +98,10 @@ def pockets(
     seed: Seed = 0,
     record: Record = None,
 ) -> None:
-    """Measure how far around chimeras the backends go on disagreeing, in units in the last place."""
+    """Measure how far around chimeras the backends disagree.
+
+    The distance is in units in the last place.
+    """
     from chimera_lib.images.analysis import pockets as question
     from chimera_lib.images.oracle import Oracle
 
@@ -124,7 +130,10 @@ def criteria(
     seed: Seed = 0,
     record: Record = None,
 ) -> None:
-    """Say how well gap, entropy and top-3 spread tell chimeras from natural, near and refused images."""
+    """Say how well criteria tell chimeras from other images.
+
+    Gap, entropy and top-3 spread, against natural, near and refused images.
+    """
     from chimera_lib.images.analysis import criteria as question
     from chimera_lib.images.oracle import Oracle
     from chimera_lib.images.search.protocol import Budget
@@ -157,7 +166,10 @@ def layers(
     seed: Seed = 0,
     record: Record = None,
 ) -> None:
-    """Say where in the network two backends start to differ, and how one product's difference grows with K."""
+    """Say where in the network two backends start to differ.
+
+    And how the difference in one matrix product grows with the length K of its sums.
+    """
     import json
 
     from chimera_lib.images import campaign
@@ -193,7 +205,10 @@ def transfer(
     output: Annotated[Path | None, typer.Option(help="Folder for the table (JSON) and its heat map (PNG).")] = None,
     record: Record = None,
 ) -> None:
-    """Show chimeras to pairs of backends that their search never asked, and say which pairs really are held out."""
+    """Show chimeras to backends that their search never asked.
+
+    Says which pairs of backends really are held out.
+    """
     import json
 
     from chimera_lib import plotting

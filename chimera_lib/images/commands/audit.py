@@ -66,7 +66,9 @@ def audit(
         int, typer.Option(help="Forward evaluations a search may cost.", callback=at_least(1))
     ] = 5000,
     fail_on: Annotated[FailOn, typer.Option(help="searched: exit status 1 for a conflict made, too.")] = FailOn.natural,
-    timeout: Annotated[int, typer.Option(help="Seconds for a message of at most 32 images.", callback=at_least(1))] = 600,
+    timeout: Annotated[
+        int, typer.Option(help="Seconds for a message of at most 32 images.", callback=at_least(1))
+    ] = 600,
     json_: Annotated[bool, typer.Option("--json", help="Print the report as JSON instead of a summary.")] = False,
     seed: Seed = 0,
 ) -> None:

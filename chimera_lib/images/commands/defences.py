@@ -40,7 +40,7 @@ def defend(
     ),
     record: Record = None,
 ) -> None:
-    """Attack every defence, knowing it, and print what is left of the conflicts and what it costs.
+    """Attack every defence, knowing it, and say what it costs.
 
     An evaluation is one of the defended system. The fixed order is slow, so its attack may ask half as often.
     """

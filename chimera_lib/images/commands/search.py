@@ -36,7 +36,10 @@ def search(
     oracle_calls: OracleCalls = 200,
     seed: Seed = 0,
 ) -> None:
-    """Find a chimera near one image. Exit status 1 where the budget ends first."""
+    """Find a chimera near one image.
+
+    Exit status 1 where the budget ends first.
+    """
     from chimera_lib.images import campaign, models, png
     from chimera_lib.images import search as strategies
     from chimera_lib.images.oracle import Oracle
@@ -71,7 +74,10 @@ def generate(
     oracle_calls: OracleCalls = 200,
     seed: Seed = 0,
 ) -> None:
-    """Find chimeras from CIFAR-10 test images (or photographs, for efficientnet-lite0), in their order."""
+    """Find many chimeras and keep them in a folder.
+
+    From CIFAR-10 test images (or photographs, for efficientnet-lite0), in their order.
+    """
     from chimera_lib.images import generate as generating
     from chimera_lib.images.search.protocol import Budget
 
@@ -103,7 +109,10 @@ def compare(
     output: Annotated[Path, typer.Option(help="Folder for each strategy's rows and images.")] = Path("out/compare"),
     record: Record = None,
 ) -> None:
-    """Run strategies from the same starts at the same budget and print what each finds and costs."""
+    """Compare search strategies by what they find and cost.
+
+    All run from the same starts at the same budget.
+    """
     from chimera_lib.images import compare as comparing
     from chimera_lib.images.search import STRATEGIES
     from chimera_lib.images.search.protocol import Budget

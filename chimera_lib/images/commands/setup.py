@@ -18,7 +18,10 @@ def show_backends(
     ] = None,
     model: ModelName = "cifarvgg",
 ) -> None:
-    """Show which backends this machine has, what each really is, and which give identical bits."""
+    """Show which backends this machine has.
+
+    And what each really is, and which give identical bits.
+    """
     from chimera_lib.images.backends import equivalence, registry
 
     listed = [registry.get(name) for name in names(only) or (["openblas"] if file else [])]
@@ -45,7 +48,10 @@ def train(
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
     seed: Seed = 0,
 ) -> None:
-    """Train a network of this part on CIFAR-10; goes on from its checkpoint when it was killed."""
+    """Train a network of this part on CIFAR-10.
+
+    Goes on from its checkpoint when it was killed.
+    """
     from dataclasses import replace
 
     from chimera_lib import cifar10

@@ -41,7 +41,10 @@ def verify(
     require: Annotated[float, typer.Option(help="Exit status 1 where the score is below this.")] = 0.0,
     record: Record = None,
 ) -> None:
-    """Score a submission again: the share of images whose class differs between the pair."""
+    """Score a submission again.
+
+    The score is the share of images whose class differs between the pair.
+    """
     from chimera_lib.images import submission
 
     _, network = load_model(model)
