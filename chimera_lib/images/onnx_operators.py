@@ -62,7 +62,8 @@ def conv(g: Graph, node: Node) -> None:
     channels, *size = g.image(node.inputs[0])
     need(weight.ndim == 4 and weight.shape[1] * groups == channels, f"weights {weight.shape} on {channels} channels")
     need(len(weight) % groups == 0, f"{len(weight)} outputs in {groups} groups; expected a multiple of {groups}")
-    need(bias is None or bias.shape == weight.shape[:1], f"a bias {np.shape(bias)}; expected {weight.shape[:1]}")
+    if bias is not None:
+        need(bias.shape == weight.shape[:1], f"a bias {bias.shape}; expected {weight.shape[:1]}")
     sliding, result, _ = sides(node, tuple(size), weight.shape[2:])
     dilation = list(node.attributes.get("dilations", [1, 1]))
     more = {} if dilation == [1, 1] else {"dilation": dilation}
