@@ -20,6 +20,9 @@ FIGURES = [
     ("images-submission", "score", "{:.3f}"),
     ("images-submission-pytorch", "score", "{:.3f}"),
     ("images-carried", "score", "{:.1%}"),
+    ("images-kway", "lattice_kway_verified_rate", "{:.1%}"),
+    ("images-targeted", "lattice_targeted_verified_rate", "{:.1%}"),
+    ("images-efficientnet", "lattice_verified_rate", "{:.1%}"),
 ]
 
 
