@@ -49,10 +49,10 @@ def wilson(successes: int, n: int, *, level: float = 0.95) -> Interval:
     return _proportion(successes, n, level, "wilson")
 
 
-def exact(successes: int, n: int, *, level: float = 0.95) -> Interval:
+def exact(successes: float, n: int, *, level: float = 0.95) -> Interval:
     """Give the Clopper-Pearson interval of a proportion, which covers at least `level` whatever the true value.
 
-    Arguments, result and errors are those of `wilson`.
+    Arguments, result and errors are those of `wilson`; ``successes`` may be a sum of shares, one a unit.
 
     Source: Clopper and Pearson, The use of confidence or fiducial limits, Biometrika 26 (1934).
 
@@ -63,7 +63,7 @@ def exact(successes: int, n: int, *, level: float = 0.95) -> Interval:
     return _proportion(successes, n, level, "beta")
 
 
-def _proportion(successes: int, n: int, level: float, method: str) -> Interval:
+def _proportion(successes: float, n: int, level: float, method: str) -> Interval:
     if n < 1 or not 0 <= successes <= n:
         raise ChimeraError(f"cannot take {successes} of {n}: needs 0 <= successes <= n and n >= 1")
     _check_level(level)
