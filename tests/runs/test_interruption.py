@@ -94,14 +94,16 @@ def test_kill_9_at_random_moments(pair):
 
 
 def test_ctrl_c_exits_130_and_leaves_nothing(pair):
+    # A shell that runs the tests in the background has them ignore Ctrl-C, and children inherit that.
+    heed = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.executable, sys.argv[1:])"
+    )
     process = subprocess.Popen(
-        [sys.executable, "-m", "chimera_lib.cli", *command(1)],
+        [sys.executable, "-c", heed, sys.executable, "-m", "chimera_lib.cli", *command(1)],
         cwd=pair.root,
         env=pair.environment,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell that runs the tests in the background has them ignore Ctrl-C, and children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr is not None
     for line in process.stderr:
