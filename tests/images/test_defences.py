@@ -281,3 +281,11 @@ def test_a_wrong_name_is_refused(small_network: Network) -> None:
     with pytest.raises(UnknownName, match=r"unknown defence 'votes' \(did you mean 'vote'\?\)"):
         build("votes", PAIR, small_network, lambda: np.zeros(0))
     assert set(defences.DEFENCES) >= {"none", "vote", "fixed-order", "secret-key"}
+
+
+def test_what_was_measured_of_no_defence_has_no_column():
+    one = {"title": "none", "n": 5, "rate": 1.0, "verified_rate": 1.0, "transferred_rate": 1.0}
+    assert "coverage" not in report.as_rows({"none": one})[0]
+    rows = report.as_rows({"none": one, "vote": {**one, "coverage": 0.9}})
+    assert [row["coverage"] for row in rows] == [None, 0.9]
+    assert "clean accuracy" not in rows[0]

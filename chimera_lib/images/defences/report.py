@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 
 
 def as_rows(trials: Mapping[str, Trial]) -> list[dict[str, object]]:
-    """A row for each defence, with a reader's column names; None where a figure is not its own."""
-    return [
+    """A row for each defence, with a reader's column names; None where a figure is not its own.
+
+    What was measured of no defence has no column.
+    """
+    rows: list[dict[str, object]] = [
         {
             "defence": one["title"],
             "starts": one["n"],
@@ -31,6 +34,8 @@ def as_rows(trials: Mapping[str, Trial]) -> list[dict[str, object]]:
         }
         for one in trials.values()
     ]
+    measured = [column for column in rows[0] if any(row[column] is not None for row in rows)] if rows else []
+    return [{column: row[column] for column in measured} for row in rows]
 
 
 def as_text(trials: Mapping[str, Trial]) -> str:
