@@ -37,18 +37,27 @@ def test_the_expected_rate_is_that_of_simulated_images() -> None:
     found = prevalence.summarise(rows)
     assert found.conflicts > 100
     low, high = found.rate_ci
-    assert low < found.expected < high
-    assert found.expected == pytest.approx(np.sqrt(2 / np.pi) * 1e-3 / 2, rel=0.05)  # f(0) = 1, E|d| / 2
-    assert found.expected_ci[0] < found.expected < found.expected_ci[1]
+    assert found.expected is not None and low < found.expected.rate < high
+    known = np.sqrt(2 / np.pi) * 1e-3 / 2  # f(0) = 1, E|d| / 2
+    assert found.expected.rate == pytest.approx(known, rel=0.1)
+    assert found.expected.interval.low < known < found.expected.interval.high
 
 
 def test_no_conflict_still_leaves_an_exact_bound() -> None:
     rows = [{"conflict": False, "gaps": [1.0, 1.0 + 1e-6]}] * 200
     found = prevalence.summarise(rows)
     assert found.rate_ci == stats.exact(0, 200)
-    assert found.expected == 0 and 0 < found.expected_ci[1] < 1e-6
-    assert prevalence.metrics(found, 2)["images_for_one"]["value"] == "beyond measure"
+    assert found.expected is not None and 0 < found.expected.rate < 1e-6
     assert "0 conflicts on 200 images" in prevalence.as_text(found)
+
+
+def test_nothing_is_expected_of_few_images_or_of_backends_that_agree_to_the_bit() -> None:
+    few = prevalence.summarise([{"conflict": False, "gaps": [1.0, 1.0 + 1e-6]}] * 10)
+    same = prevalence.summarise([{"conflict": False, "gaps": [gap, gap]} for gap in np.linspace(1, 2, 50).tolist()])
+    assert few.expected is None and same.expected is not None and same.expected.rate == 0
+    for found in (few, same):
+        assert "images_for_one" not in prevalence.metrics(found, 2)
+    assert "expected" not in prevalence.as_text(few)
 
 
 def test_a_killed_measurement_goes_on_and_keeps_what_it_had(

@@ -1,13 +1,7 @@
 """How often do natural images conflict? Counted, bounded exactly, and extrapolated from margins and noise.
 
 Zero conflicts among N images bound the rate by the Clopper-Pearson interval, and say no more. What says more is how
-densely images lie about the boundary: an image conflicts where its signed top-two gap g is so small that
-zero lies between the gaps that two backends compute. For a density f of |g| at zero and a range d
-between the smallest and the largest of the backends' gaps,
-
-    rate = f(0) E[d | g near 0] / 2,
-
-since the gap is as likely on either side and both are small against the scale on which f changes.
+densely images lie about the boundary, and how far the backends are apart there: see ``rate``.
 """
 
 from __future__ import annotations
@@ -21,6 +15,7 @@ import numpy as np
 from chimera_lib import stats
 from chimera_lib.errors import ChimeraError
 from chimera_lib.images.analysis.keeping import Kept, digest, settings
+from chimera_lib.images.analysis.rate import Extrapolated, extrapolate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +24,6 @@ if TYPE_CHECKING:
     from chimera_lib.images.oracle import Oracle
 
 CHUNK = 100  # images between two savings
-NEAR = 0.1  # logits: margins below count towards the density at zero
 
 
 @dataclass(frozen=True)
@@ -38,19 +32,16 @@ class Prevalence:
 
     Attributes:
         n, conflicts: images, and those on which at least two backends differ.
-        margins: (N,) smallest top-two gap over the backends, logits.
-        noise: (N,) range of the backends' signed gaps between the first backend's top two classes, logits.
-        near: margins below ``NEAR``.
-        expected: rate by the rule above; expected_ci: 95 % interval from the counts that make f(0), at that mean noise.
+        margins: (N,) gap between the first backend's two leading classes, in the mean over the backends, logits.
+        noise: (N,) largest minus smallest of the backends' signed gaps between these two, logits.
+        expected: the share that margins and noise lead one to expect; None where they are too few to say.
     """
 
     n: int
     conflicts: int
     margins: np.ndarray
     noise: np.ndarray
-    near: int
-    expected: float
-    expected_ci: tuple[float, float]
+    expected: Extrapolated | None
 
     @property
     def rate_ci(self) -> stats.Interval:
@@ -103,29 +94,18 @@ def describe(numbers: Sequence[int], logits: np.ndarray) -> list[dict[str, Any]]
     ]
 
 
-def summarise(rows: Sequence[dict[str, Any]], near: float = NEAR) -> Prevalence:
-    """Count, bound and extrapolate; ``near`` is the margin, in logits, below which f is taken to be constant."""
+def summarise(rows: Sequence[dict[str, Any]]) -> Prevalence:
+    """Count, bound and extrapolate."""
     gaps = np.array([row["gaps"] for row in rows])  # (N, backends)
-    margins, noise = np.abs(gaps).min(1), np.ptp(gaps, axis=1)
-    count = int((margins < near).sum())
-    # The noise of the images close to the boundary is what counts, where there are any.
-    factor = float(noise[margins < near].mean() if count else noise.mean()) / 2 / near
-    low, high = stats.exact(count, len(rows))
-    return Prevalence(
-        n=len(rows),
-        conflicts=sum(row["conflict"] for row in rows),
-        margins=margins,
-        noise=noise,
-        near=count,
-        expected=count / len(rows) * factor,
-        expected_ci=(low * factor, high * factor),
-    )
+    margins, noise = np.abs(gaps.mean(1)), np.ptp(gaps, axis=1)
+    conflicts = sum(row["conflict"] for row in rows)
+    return Prevalence(len(rows), conflicts, margins, noise, extrapolate(margins, noise))
 
 
 def metrics(found: Prevalence, backends: int) -> dict[str, Any]:
     """The metrics of a recorded run."""
     n = found.n
-    return {
+    out: dict[str, Any] = {
         "rate": {"value": found.conflicts / n, "n": n, "ci": found.rate_ci},
         "conflicts": {"value": found.conflicts, "n": n},
         "backends": backends,
@@ -137,25 +117,24 @@ def metrics(found: Prevalence, backends: int) -> dict[str, Any]:
             "ci": stats.bootstrap(found.noise, statistic="mean"),
         },
         "largest_noise": {"value": float(found.noise.max()), "n": n},
-        "near_share": {"value": found.near / n, "n": n, "ci": stats.exact(found.near, n)},
-        "expected_rate": {"value": found.expected, "n": n, "ci": found.expected_ci},
-        "images_for_one": {
-            "value": 1 / found.expected if found.expected else "beyond measure",
-            "n": n,
-            "ci": (1 / found.expected_ci[1], 1 / found.expected_ci[0]) if found.expected else None,
-        },
     }
+    if found.expected and found.expected.rate:
+        rate, (low, high) = found.expected.rate, found.expected.interval
+        out["expected_rate"] = {"value": rate, "n": n, "ci": (low, high)}
+        out["images_for_one"] = {"value": 1 / rate, "n": n, "ci": (1 / high, 1 / low)}
+    return out
 
 
 def as_text(found: Prevalence) -> str:
     """A few lines for a terminal."""
     low, high = found.rate_ci
-    return "\n".join(
-        [
-            f"{found.conflicts} conflicts on {found.n} images; rate between {low:.2g} and {high:.2g} (exact, 95 %)",
-            f"smallest margin {found.margins.min():.2g}, median {np.median(found.margins):.2g} logits",
-            f"noise of the gap: mean {found.noise.mean():.2g}, largest {found.noise.max():.2g} logits",
-            f"expected rate {found.expected:.2g} ({found.expected_ci[0]:.2g} to {found.expected_ci[1]:.2g}):"
-            f" {found.near} margins lie below {NEAR} logits",
-        ]
-    )
+    lines = [
+        f"{found.conflicts} conflicts on {found.n} images; rate between {low:.2g} and {high:.2g} (exact, 95 %)",
+        f"smallest margin {found.margins.min():.2g}, median {np.median(found.margins):.2g} logits",
+        f"noise of the gap: mean {found.noise.mean():.2g}, largest {found.noise.max():.2g} logits",
+    ]
+    if found.expected:
+        low, high = found.expected.interval
+        of = f"from the {found.expected.k} smallest margins"
+        lines.append(f"expected rate {found.expected.rate:.2g} ({low:.2g} to {high:.2g}), {of}")
+    return "\n".join(lines)

@@ -7,10 +7,10 @@ found.conflict, found.margins, found.noise, found.extrapolated
 
 from __future__ import annotations
 
+from chimera_lib.images.analysis.rate import extrapolate
 from chimera_lib.images.audit.measure import audit
 from chimera_lib.images.audit.model import load, normalised
 from chimera_lib.images.audit.present import default_backends
-from chimera_lib.images.audit.rate import extrapolate
 from chimera_lib.images.audit.reading import Folder, Stack, first_size, folder
 from chimera_lib.images.audit.result import Audit, Made
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from chimera_lib import stats
-from chimera_lib.images.audit.rate import Extrapolated, extrapolate
+from chimera_lib.images.analysis.rate import Extrapolated, extrapolate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
