@@ -107,7 +107,7 @@ def run(
     from tqdm.auto import tqdm
 
     search = strategy(name)
-    done = read(output, settings(name, budget, seed, oracle)) if output else {}
+    done = resume(output, asdict(settings(name, budget, seed, oracle))) if output else {}
     rows, found = [], []
     distinct: set[bytes] = set()
     pause = 0.1 if sys.stderr.isatty() else 20.0  # seconds between lines of a log
@@ -118,7 +118,7 @@ def run(
                 cpu = time.process_time() + oracle.cpu_seconds
                 outcome = search(model, images[start], oracle, budget, seed * 1_000_003 + start)
                 cpu = time.process_time() + oracle.cpu_seconds - cpu
-                row = describe(start, images[start], outcome, cpu, oracle)
+                row = describe(start, images[start], outcome, cpu, oracle.names)
                 done[start] = row, outcome.chimera
                 if output:
                     append(output, row, outcome.chimera)
@@ -138,8 +138,8 @@ def digest(image: np.ndarray) -> str:
     return hashlib.sha256(image.tobytes()).hexdigest()[:16]
 
 
-def describe(start: int, image: np.ndarray, outcome: Outcome, cpu: float, oracle: Oracle) -> Row:
-    """Condense an outcome into a row; ``oracle`` names the backends of its predictions."""
+def describe(start: int, image: np.ndarray, outcome: Outcome, cpu: float, names: Sequence[str]) -> Row:
+    """Condense an outcome into a row; ``names`` are the backends of its predictions."""
     spent: dict[str, Any] = {
         "start": int(start),
         "evaluations": outcome.evaluations,
@@ -151,22 +151,21 @@ def describe(start: int, image: np.ndarray, outcome: Outcome, cpu: float, oracle
     if outcome.chimera is None or outcome.predictions is None:
         return Row(found=False, **spent)
     change = np.abs(outcome.chimera.astype(int) - image)
-    predictions = dict(zip(oracle.names, (int(c) for c in outcome.predictions), strict=True))
+    predictions = dict(zip(names, (int(c) for c in outcome.predictions), strict=True))
     return Row(found=True, linf=int(change.max()), l0=int((change > 0).sum()), predictions=predictions, **spent)
 
 
-def read(output: Path, campaign: Campaign) -> dict[int, tuple[Row, np.ndarray | None]]:
-    """What a campaign of the same settings left in ``output``; a torn last line or image is searched again.
+def resume(output: Path, made: Mapping[str, Any]) -> dict[int, tuple[Row, np.ndarray | None]]:
+    """What a campaign of the settings ``made``, JSON-able, left in ``output``; a torn line or image is left out.
 
-    Raises ChimeraError where the folder holds a campaign of other settings.
+    Raises ChimeraError where the folder holds a search of other settings.
     """
     output.mkdir(parents=True, exist_ok=True)
     head = output / "campaign.json"
-    identity = json.loads(json.dumps(asdict(campaign)))
     if not head.is_file():
-        write_whole(head, json.dumps(identity, indent=2).encode())
-    elif head_of(output) != identity:
-        raise ChimeraError(f"{output} holds a campaign of other settings; name another --output or delete it")
+        write_whole(head, json.dumps(made, indent=2).encode())
+    elif head_of(output) != json.loads(json.dumps(made)):
+        raise ChimeraError(f"{output} holds a search of other settings; name another --output or delete it")
     return load(output, again=True)
 
 

@@ -236,7 +236,7 @@ def test_a_table_of_defences(
     assert metrics["none_rate"]["n"] == 3 and metrics["abstention_coverage"]["n"] == 12
     assert json.loads((setting.output / "none" / "clean.json").read_text())["images"] == 12
     assert report.figure(trials).axes[0].get_yticklabels()[0].get_text() == "no defence"
-    with pytest.raises(ChimeraError, match=r"none holds a trial of other settings; name another --output"):
+    with pytest.raises(ChimeraError, match=r"none holds a search of other settings; name another --output"):
         run(seed=1)
 
 

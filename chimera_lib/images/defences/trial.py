@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from chimera_lib import stats
-from chimera_lib.errors import ChimeraError
 from chimera_lib.images import campaign
 from chimera_lib.images.defences.defence import Defence, Defended
 from chimera_lib.images.png import decode, png_bytes
@@ -84,7 +83,7 @@ def run(
     folder = setting.output / defence.name
     with Defended(defence, network, setting.seed) as system:
         facts = system.info()
-        done = resume(folder, identity(network, defence, setting, facts))
+        done = campaign.resume(folder, identity(network, defence, setting, facts))
         rows, found = attack(model, system, setting, folder, done, report)
         shown = system(np.stack(transferred)) if len(transferred) else None
         clean = measured(folder, system, network, setting) if defence.clean else {}
@@ -120,17 +119,6 @@ def identity(network: Network, defence: Defence, setting: Setting, facts: dict[s
     }
 
 
-def resume(folder: Path, settings: dict[str, Any]) -> dict[int, tuple[campaign.Row, np.ndarray | None]]:
-    """What a trial of the same settings left; raises ChimeraError where the folder holds one of others."""
-    folder.mkdir(parents=True, exist_ok=True)
-    head = folder / "campaign.json"
-    if not head.is_file():
-        campaign.write_whole(head, json.dumps(settings, indent=2).encode())
-    elif campaign.head_of(folder) != json.loads(json.dumps(settings)):
-        raise ChimeraError(f"{folder} holds a trial of other settings; name another --output or delete it")
-    return campaign.load(folder, again=True)
-
-
 def attack(
     model: nn.Module,
     system: Defended,
@@ -149,7 +137,7 @@ def attack(
         cpu = time.process_time() + system.cpu_seconds
         outcome = system.defence.attack(model, image, system, setting.budget, setting.seed * 1_000_003 + start)
         cpu = time.process_time() + system.cpu_seconds - cpu
-        row = describe(start, image, outcome, cpu, system)
+        row = campaign.describe(start, image, outcome, cpu, system.names)
         campaign.append(folder, row, outcome.chimera)
         done[start] = row, outcome.chimera
         if time.monotonic() - said > 30:
@@ -165,25 +153,6 @@ def finds(folder: Path, starts: int) -> list[np.ndarray]:
     """The images, uint8 (H, W, 3) each, that a trial's attack found from its first ``starts``."""
     kept = campaign.load(folder)
     return [image for start in range(starts) for _, image in (kept[start],) if image is not None]
-
-
-def describe(start: int, image: np.ndarray, outcome: protocol.Outcome, cpu: float, system: Defended) -> campaign.Row:
-    """An attack's outcome as a campaign's row."""
-    found = outcome.chimera is not None and outcome.predictions is not None
-    change = np.abs(outcome.chimera.astype(int) - image) if outcome.chimera is not None else None
-    said = zip(system.names, outcome.predictions, strict=True) if outcome.predictions is not None else ()
-    return campaign.Row(
-        start=start,
-        found=found,
-        evaluations=outcome.evaluations,
-        oracle_calls=outcome.oracle_calls,
-        cpu_seconds=round(cpu, 4),
-        smallest_gap=min(outcome.path, default=None),
-        linf=int(change.max()) if change is not None else None,
-        l0=int((change > 0).sum()) if change is not None else None,
-        predictions={name: int(c) for name, c in said} if found else None,
-        image=campaign.digest(image),
-    )
 
 
 def verified(network: Network, defence: Defence, found: Sequence[np.ndarray], seed: int) -> int:
