@@ -220,9 +220,6 @@ def transfer(
 
     columns = [two(pair) for pair in pairs]
     backends = {name: registry.get(name) for pair in columns for name in pair}
-    for a, b in columns:
-        if backends[a].library == backends[b].library:
-            raise ChimeraError(f"--pairs {a},{b}: both are {backends[a].library}; expected two libraries")
     searched = question.read(folders)
     _, network = load_model(model)
     cells = question.matrix(network, searched, columns)
