@@ -70,28 +70,41 @@ def compare(
                 by_seed["evaluations"].append(float(np.median([row.evaluations for row in more])))
             backend_facts = oracle.info()
         said = [[row.predictions.get(backend, LOST) for backend in backends] for row in rows if row.predictions]
+        holds = iter(verified(network, backends, found, said))
+        verdicts = [row.found and bool(next(holds)) for row in rows]
         summaries[name] = campaign.summary(rows) | (by_start(rows) if len(seeds) > 1 else {})
         summaries[name]["by_seed"] = by_seed
         summaries[name]["backends"] = backend_facts
-        summaries[name]["verified"] = verified(network, backends, found, said)
+        summaries[name]["verified"] = sum(verdicts)
+        summaries[name]["verified_ci"] = rate_interval(rows, verdicts)
     return summaries
 
 
-def by_start(rows: Sequence[campaign.Row]) -> Summary:
-    """Intervals of a summary whose rows are not independent: several seeds a start.
+def rate_interval(rows: Sequence[campaign.Row], met: Sequence[bool]) -> stats.Interval:
+    """Exact 95 % interval of the share of ``rows`` that ``met`` says.
 
-    A start counts as one unit: medians are drawn anew by start, and a rate has the exact interval of as many trials as
-    there are starts, which is wide if anything.
+    Runs from one start are not independent: a start counts as one trial, however many seeds it was given, and the
+    interval is wide if anything.
+    """
+    by: dict[int, list[bool]] = {}
+    for row, yes in zip(rows, met, strict=True):
+        by.setdefault(row.start, []).append(yes)
+    return stats.exact(sum(float(np.mean(each)) for each in by.values()), len(by))
+
+
+def by_start(rows: Sequence[campaign.Row]) -> Summary:
+    """What replaces parts of a summary where rows are not independent: several seeds a start, each start one unit.
+
+    Medians are of the starts' own medians, and drawn anew by start.
     """
     starts: dict[int, list[campaign.Row]] = {}
     for row in rows:
         starts.setdefault(row.start, []).append(row)
-    shares = [float(np.mean([row.found for row in each])) for each in starts.values()]
-    out: Summary = {}
-    out["rate_ci"] = stats.exact(float(np.sum(shares)), len(shares))
+    out: Summary = {"rate_ci": rate_interval(rows, [row.found for row in rows])}
     for quantity in ("evaluations", "oracle_calls", "cpu_seconds", "linf", "l0"):
         each = [[getattr(r, quantity) for r in some if getattr(r, quantity) is not None] for some in starts.values()]
         medians = [float(np.median(values)) for values in each if values]
+        out[f"median_{quantity}"] = float(np.median(medians)) if medians else None
         out[f"median_{quantity}_ci"] = stats.bootstrap(medians) if len(medians) > 1 else None
     return out
 
@@ -101,21 +114,21 @@ def verified(
     backends: Sequence[str],
     found: Sequence[np.ndarray],
     said: Sequence[Sequence[int]] | None = None,
-) -> int:
-    """How many images, uint8 (H, W, 3) each, are chimeras in every one of two rounds of fresh processes.
+) -> np.ndarray:
+    """Which images, uint8 (H, W, 3) each, are chimeras in every one of two rounds of fresh processes: bool (N,).
 
     They are shown as anybody else would see them: written as PNG and read back. With ``said``, classes (N, backends),
     each backend has to name that class.
     """
     if not found:
-        return 0
+        return np.zeros(0, dtype=bool)
     stack = np.stack([decode(png_bytes(image), "chimera") for image in found])
     holds = np.ones(len(stack), dtype=bool)
     for _ in range(VERIFY_ROUNDS):
         with Oracle(network, backends) as fresh:
             verdict = fresh(stack)
         holds &= verdict.conflict if said is None else (verdict.predictions == np.array(said).T).all(axis=0)
-    return int(holds.sum())
+    return holds
 
 
 def as_rows(summaries: Mapping[str, Summary]) -> list[dict[str, object]]:
@@ -158,7 +171,7 @@ def write_record(path: Path, summaries: Mapping[str, Summary]) -> None:
         metrics[f"{name}_verified_rate"] = {
             "value": one["verified"] / n,
             "n": n,
-            "ci": one["rate_ci"] if one["verified"] == one["found"] else stats.exact(one["verified"], n),
+            "ci": one["verified_ci"],
         }
         for quantity, values in one.get("by_seed", {}).items():
             if len(values) > 1:

@@ -90,21 +90,21 @@ def test_verified_wants_each_backend_to_say_what_it_said(small_network, over_see
     kept = [each for seed in (0, 1) for each in campaign.load(over_seeds[2] / "lattice" / f"seed-{seed}").values()]
     found = [(image, [row.predictions[name] for name in PAIR]) for row, image in kept if row.found]
     images, said = (list(each) for each in zip(*found, strict=True))
-    assert compare.verified(small_network, PAIR, images, said) == len(images) >= 3
-    assert compare.verified(small_network, PAIR, images, [said[0][::-1], *said[1:]]) == len(images) - 1
+    assert compare.verified(small_network, PAIR, images, said).sum() == len(images) >= 3
+    assert compare.verified(small_network, PAIR, images, [said[0][::-1], *said[1:]]).sum() == len(images) - 1
     third = next(c for c in range(10) if c not in said[1])
     wrong = [said[0], [said[1][0], third], *said[2:]]
-    assert compare.verified(small_network, PAIR, images, wrong) == len(images) - 1
-    assert compare.verified(small_network, PAIR, images) == len(images)
+    assert compare.verified(small_network, PAIR, images, wrong).sum() == len(images) - 1
+    assert compare.verified(small_network, PAIR, images).sum() == len(images)
 
 
 def test_verified_drops_what_is_no_chimera(small_model, small_network, oracle, pictures):
     chimera = lattice.search(small_model, pictures[0], oracle, Budget(), 0).chimera
     assert chimera is not None
-    assert compare.verified(small_network, PAIR, [chimera]) == 1
-    assert compare.verified(small_network, PAIR, [pictures[0], chimera, pictures[1]]) == 1
-    assert compare.verified(small_network, PAIR, [pictures[1]]) == 0
-    assert compare.verified(small_network, PAIR, []) == 0
+    assert compare.verified(small_network, PAIR, [chimera]).sum() == 1
+    assert compare.verified(small_network, PAIR, [pictures[0], chimera, pictures[1]]).sum() == 1
+    assert compare.verified(small_network, PAIR, [pictures[1]]).sum() == 0
+    assert compare.verified(small_network, PAIR, []).sum() == 0
 
 
 def test_verified_counts_those_that_hold_each_time(small_network, monkeypatch):
@@ -129,7 +129,7 @@ def test_verified_counts_those_that_hold_each_time(small_network, monkeypatch):
             return self
 
     monkeypatch.setattr(compare, "Oracle", Fresh)
-    assert compare.verified(small_network, PAIR, [np.zeros((32, 32, 3), np.uint8)] * 4) == 2
+    assert compare.verified(small_network, PAIR, [np.zeros((32, 32, 3), np.uint8)] * 4).sum() == 2
     assert opened == [PAIR, PAIR]
 
 
@@ -155,7 +155,8 @@ def test_record_has_n_and_interval_of_each_metric(compared, tmp_path):
 
 def summary(found: int, verified: int, n: int) -> compare.Summary:
     rows = [campaign.Row(i, i < found, 100, 5, 0.5, 1e-6, *((3, 40) if i < found else (None, None))) for i in range(n)]
-    return campaign.summary(rows) | {"verified": verified, "backends": {"blis": {"version": "1"}}}
+    told = {"verified": verified, "verified_ci": stats.exact(verified, n)}
+    return campaign.summary(rows) | told | {"backends": {"blis": {"version": "1"}}}
 
 
 def test_record_keeps_the_unverified_apart(tmp_path):
@@ -184,6 +185,9 @@ def test_several_seeds_of_a_start_are_no_independent_runs():
     one = compare.by_start(rows)
     assert one["rate_ci"].high - one["rate_ci"].low > 0.4, "twelve starts, not 36"
     assert one["median_evaluations_ci"].low < 105.5 < one["median_evaluations_ci"].high
+    assert compare.rate_interval(rows, [r.found and r.start > 0 for r in rows]) == stats.exact(5, 12)
+    uneven = compare.by_start([row(0, True, cost) for cost in (1, 2, 900)] + [row(1, True, 10)] * 3)
+    assert uneven["median_evaluations"] == 6.0, "the median of the starts' medians, 2 and 10"
     none = compare.by_start([row(start, False, 100) for start in range(12) for _ in range(3)])
     assert none["rate_ci"] == stats.exact(0, 12)
     assert none["median_linf_ci"] is None

@@ -170,21 +170,33 @@ def growth(found: Sequence[Growth]) -> Figure:
 
 
 def criteria(summary: Sequence[Mapping[str, Any]]) -> Figure:
-    """AUROC of each criterion against each control group, with 95 % intervals; the dashed line is a coin."""
+    """Each criterion against each control group, with 95 % intervals: dots within walks, diamonds the AUROC."""
     import matplotlib.pyplot as plt
 
     controls = list(dict.fromkeys(row["control"] for row in summary))
     names = list(dict.fromkeys(row["criterion"] for row in summary))
-    figure, axis = plt.subplots(figsize=(7, 0.7 * len(controls) + 1.5))
+    figure, axis = plt.subplots(figsize=(7, 0.95 * len(controls) + 1.8))
     axis.axvline(0.5, color="black", linestyle="--", linewidth=1)
     for row in summary:
         i, j = controls.index(row["control"]), names.index(row["criterion"])
-        low, high = row["ci"]
-        error = [[max(0.0, row["auroc"] - low)], [max(0.0, high - row["auroc"])]]
-        label = row["criterion"].replace("_", " ").replace("top3", "top-3") if i == 0 else None
-        axis.errorbar(row["auroc"], -i - 0.22 * (j - 1), xerr=error, fmt="o", color=COLOURS[j], label=label)
+        for key, ci, marker, drop in (("first", "first_ci", "o", 0.0), ("auroc", "ci", "D", 0.11)):
+            low, high = row[ci]
+            error = [[max(0.0, row[key] - low)], [max(0.0, high - row[key])]]
+            label = row["criterion"].replace("_", " ").replace("top3", "top-3") if i == 0 and marker == "o" else None
+            face = COLOURS[j] if marker == "o" else "white"
+            axis.errorbar(
+                row[key],
+                -i - 0.26 * (j - 1) - drop,
+                xerr=error,
+                fmt=marker,
+                color=COLOURS[j],
+                mfc=face,
+                ms=5,
+                label=label,
+            )
     axis.set_yticks([-i for i in range(len(controls))], controls)
-    axis.set(xlim=(-0.03, 1.03), ylim=(-len(controls) + 0.5, 0.5), xlabel="AUROC: chimeras against the control group")
+    axis.set(xlim=(-0.03, 1.03), ylim=(-len(controls) + 0.5, 0.5))
+    axis.set_xlabel("chimera ranked first: of its own walk (dots), of any two (diamonds, AUROC)")
     axis.grid(axis="y", visible=False)
     axis.legend(loc="upper left")
     return figure
