@@ -5,11 +5,12 @@ A block in a page such as
     ```{metrics-table}
     source: recorded/images-strategies
     rows: {random noise: random_noise, lattice: lattice}
-    columns: {found: rate|.1%, forward evaluations: evaluations|.0f}
+    columns: {found: rate|.1%, largest change: linf*|.0f}
     ```
 
-becomes a table whose cells quote the metrics `random_noise_rate`, `random_noise_evaluations` and so on, each with
-its interval. Where nobody has made the recording yet, the page says so.
+becomes a table whose cells quote the metrics `random_noise_rate`, `random_noise_linf` and so on, each with its
+interval. Where nobody has made the recording yet, the page says so. A column with an asterisk stays empty in rows
+that have no such metric, as a search that found nothing has no largest change.
 """
 
 from __future__ import annotations
@@ -46,9 +47,13 @@ def expand(text: str, metrics: Metrics, where: str) -> str:
         if metrics.missing(f"{source}:"):
             return f"*Not measured yet: no `{source}.json` in `book/`.*"
         lines = [" | ".join(["", "", *block["columns"], ""]).strip(), "|---" * (len(block["columns"]) + 1) + "|"]
+        columns = block["columns"].values()
         for label, row in block["rows"].items():
-            cells = [_cell(f"{source}:{row}_{column}", metrics, where) for column in block["columns"].values()]
+            cells = [_cell(source, row, column, metrics, where) for column in columns]
             lines.append(f"| {label} | " + " | ".join(cells) + " |")
+        for label, column in block["columns"].items():
+            if not any(_cell(source, row, column, metrics, where) for row in block["rows"].values()):
+                raise ChimeraError(f"{where}: {source}: no row has the column {label}, metrics named ROW_{column}")
         return "\n".join(lines)
 
     return _BLOCK.sub(table, text)
@@ -68,13 +73,14 @@ def _parse(block: str, where: str) -> dict[str, Any]:
     return content
 
 
-def _cell(reference: str, metrics: Metrics, where: str) -> str:
-    name, _, spec = reference.partition("|")
-    if not metrics.has(name):  # a search that found nothing has no median of what it found
+def _cell(source: str, row: str, column: str, metrics: Metrics, where: str) -> str:
+    quantity, _, spec = column.partition("|")
+    name = f"{source}:{row}_{quantity.removesuffix('*')}"
+    if quantity.endswith("*") and not metrics.has(name):
         return ""
-    measured = metrics.get(name)
     try:
+        measured = metrics.get(name)
         interval = f" ({quote(measured, '.ci', spec)})" if measured.ci is not None else ""
         return f"{quote(measured, '', spec)}{interval}"
-    except ValueError as error:
-        raise ChimeraError(f"{where}: {reference}: {error}") from error
+    except (ChimeraError, ValueError) as error:
+        raise ChimeraError(f"{where}: {name}: {error}") from error
