@@ -86,9 +86,16 @@ def bare_walk(start: np.ndarray, gaps: int, seed: int = 0) -> tie.Walk:
 
 
 @settings(deadline=None, max_examples=60)
-@given(seed=SEEDS, gaps=st.integers(1, 3), rivals=st.integers(0, 1), bound=st.integers(1, 4), share=st.floats(0.3, 1))
+@given(
+    seed=SEEDS,
+    gaps=st.integers(1, 3),
+    rivals=st.integers(0, 1),
+    bound=st.integers(1, 4),
+    share=st.floats(0.3, 1),
+    anew=st.booleans(),
+)
 def test_least_change_cancels_the_linear_gap_within_bounds(
-    seed: int, gaps: int, rivals: int, bound: int, share: float
+    seed: int, gaps: int, rivals: int, bound: int, share: float, anew: bool
 ) -> None:
     rng = np.random.default_rng(seed)
     start = rng.choice([0, 1, 128, 254, 255], SHAPE).astype(np.uint8)
@@ -96,11 +103,13 @@ def test_least_change_cancels_the_linear_gap_within_bounds(
     effect = rng.normal(0, 1e-3, (gaps + rivals, start.size))
     gap = np.append(rng.normal(0, 4e-3, gaps), np.full(rivals, 1.0))
     free = rng.random(start.size) < share
-    change = bare_walk(start, gaps).least_change(point, effect, gap, bound, free)
-    assume(change is not None)
-    moved = point.ravel().astype(int) + change
-    assert moved.min() >= 0 and moved.max() <= 255
-    assert np.abs(moved - start.ravel()).max() <= bound
+    if anew:
+        point.ravel()[~free] = start.ravel()[~free]
+    base = start if anew else point
+    image = bare_walk(start, gaps).least_change(point, base, effect, gap, bound, free)
+    assume(image is not None)
+    assert np.abs(image.astype(int) - start).max() <= bound
+    change = image.ravel().astype(int) - point.ravel()
     assert not change[~free].any()
     # At most one entry for each condition is no whole number; rounding moves each of those by half a level at most.
     largest = np.sort(np.abs(effect), axis=1)[:, -(gaps + rivals) :].sum(axis=1)
@@ -114,16 +123,31 @@ def test_least_change_takes_the_strongest_steps() -> None:
     effect = np.full((1, 48), 1e-3)
     effect[0, [3, 30]] = 4e-3, -4e-3
     start = np.full(SHAPE, 9, np.uint8)
-    change = bare_walk(start, 1).least_change(start, effect, np.array([8e-3]), 1, np.ones(48, bool))
-    assert change is not None
+    image = bare_walk(start, 1).least_change(start, start, effect, np.array([8e-3]), 1, np.ones(48, bool))
+    assert image is not None
+    change = image.ravel().astype(int) - 9
     assert (np.flatnonzero(change).tolist(), change[[3, 30]].tolist()) == ([3, 30], [-1, 1])
+
+
+def test_a_change_taken_anew_gives_back_what_is_not_needed() -> None:
+    """From a point that went too far and aside, the least change from the start undoes the rest."""
+    effect = np.full((1, 48), 1e-3)
+    effect[0, [3, 30]] = 4e-3, -4e-3
+    start = np.full(SHAPE, 9, np.uint8)
+    point = start + np.arange(48, dtype=np.uint8).reshape(SHAPE) % 2
+    gap = np.array([8e-3]) + effect @ (point.ravel().astype(float) - 9)
+    free = np.ones(48, bool)
+    image = bare_walk(start, 1).least_change(point, start, effect, gap, 1, free)
+    assert image is not None and np.flatnonzero(image.ravel() != 9).tolist() == [3, 30]
+    edge = bare_walk(start, 1).edge(point, effect[0], 2, free)
+    assert set(np.unique(edge)) == {7, 11} and edge.ravel()[3] == 7 and edge.ravel()[30] == 11
 
 
 def test_least_change_says_where_there_is_none() -> None:
     walk, effect = bare_walk(np.full(SHAPE, 9, np.uint8), 1), np.full((1, 48), 1e-3)
     for gap, free in ((0.05, 48), (0.04, 30)):
-        assert walk.least_change(walk.start, effect, np.array([gap]), 1, np.arange(48) < free) is None
-        assert walk.least_change(walk.start, effect, np.array([gap]), 2, np.arange(48) < free) is not None
+        assert walk.least_change(walk.start, walk.start, effect, np.array([gap]), 1, np.arange(48) < free) is None
+        assert walk.least_change(walk.start, walk.start, effect, np.array([gap]), 2, np.arange(48) < free) is not None
 
 
 @settings(deadline=None, max_examples=40)

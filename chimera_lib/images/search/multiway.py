@@ -44,11 +44,17 @@ def targeted(model: nn.Module, image: np.ndarray, oracle: Asks, budget: Budget, 
 
 def stealthy(model: nn.Module, image: np.ndarray, oracle: Asks, budget: Budget, seed: int) -> Outcome:
     """Look for any conflict by the least change: the smallest L-infinity first, and for that the fewest steps."""
-    return walk_to_tie(Probe(model, oracle, budget), image, seed, count=2)
+    return walk_to_tie(Probe(model, oracle, budget), image, seed, count=2, limits=tie.Limits(least=True))
 
 
 def walk_to_tie(
-    probe: Probe, image: np.ndarray, seed: int, *, count: int | None = None, assigned: bool = False
+    probe: Probe,
+    image: np.ndarray,
+    seed: int,
+    *,
+    count: int | None = None,
+    assigned: bool = False,
+    limits: tie.Limits | None = None,
 ) -> Outcome:
     """Walk from ``image`` to ties of ``count`` classes until the oracle's backends name as many, or the budget ends.
 
@@ -65,7 +71,7 @@ def walk_to_tie(
             raise ChimeraError(f"{count} backends and a network of {len(classes)} classes; expected no more backends")
         goal: Goal = Assigned(rng.permutation(classes)) if assigned else Distinct(count)
         probe.oracle = Judged(oracle, goal)
-        walk = tie.Walk(probe, image, classes, tie.Limits(), rng)
+        walk = tie.Walk(probe, image, classes, limits or tie.Limits(), rng)
         share = 1.0
         while probe.outcome.chimera is None:
             point = walk.reach(share)

@@ -40,14 +40,22 @@ NOISE = 1e-6  # logits by which a set may miss the place aimed at
 ROUNDING = 3e-6  # logits by which the model in float32 may miss the exact gaps
 AHEAD = 0.05  # logits by which the tied classes are to lead a rival
 REACH_ROUNDS = 14
+LEAST_ROUNDS = 28  # of a walk for the least change
+PUSHES = 2  # moves to the edge of a bound, in such a walk, before the bound is widened
+TAKEN_ANEW = 12  # rounds in which such a walk takes its whole change anew
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How far a walk may go from its start: ``bound`` levels a sub-pixel where that suffices, ``largest`` at most."""
+    """How far a walk may go from its start: ``bound`` levels a sub-pixel where that suffices, ``largest`` at most.
+
+    A ``least`` walk, of two classes, tries harder before it widens the bound, and for the least total change from
+    its start instead of from where it is.
+    """
 
     bound: int = 1
     largest: int = 32
+    least: bool = False
 
 
 class Landings(NamedTuple):
@@ -100,47 +108,62 @@ class Walk:
 
         A random ``share`` of the sub-pixels may move, so that walks from one image can differ.
         """
-        point, bound = self.start, self.limits.bound
+        point, bound, pushes = self.start, self.limits.bound, 0
         free = self.rng.random(self.start.size) < share
-        for _ in range(REACH_ROUNDS):
+        for turn in range(LEAST_ROUNDS if self.limits.least else REACH_ROUNDS):
             gap, effect = self.linear(point)
             tied = self.count
             self.probe.visit(point, float(np.abs(gap[:tied]).max()))
             if np.abs(gap[:tied]).max() < NEAR * np.median(np.abs(effect)) and not self.note_rival(point):
                 return point
-            change = None
-            while change is None and bound <= self.limits.largest:
-                change = self.least_change(point, effect, gap, bound, free)
-                bound += change is None
-            if change is None:
+            base = self.start if self.limits.least and turn < TAKEN_ANEW else point
+            level = None
+            while level is None and bound <= self.limits.largest:
+                level = self.least_change(point, base, effect, gap, bound, free)
+                if level is None and self.limits.least and pushes < PUSHES:
+                    level, pushes = self.edge(point, effect[0] * np.sign(gap[0]), bound, free), pushes + 1
+                elif level is None:
+                    bound, pushes = bound + 1, 0
+            if level is None:
                 return None
-            if not change.any():  # nearer than single steps can bring it
+            if (level == point).all():  # nearer than single steps can bring it
                 return point
-            point = (point.ravel().astype(int) + change).reshape(point.shape).astype(np.uint8)
+            point = level
         return None
 
+    def within(self, point: np.ndarray, bound: int, free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Lowest and highest levels (sub-pixels,) allowed: 0..255, ``bound`` from the start; held where not free."""
+        level, origin = point.ravel().astype(int), self.start.ravel().astype(int)
+        low = np.where(free, np.maximum(0, origin - bound), level)
+        high = np.where(free, np.minimum(255, origin + bound), level)
+        return np.minimum(low, level), np.maximum(high, level)
+
+    def edge(self, point: np.ndarray, effect: np.ndarray, bound: int, free: np.ndarray) -> np.ndarray:
+        """The image within ``bound`` that lowers most what each level up adds ``effect`` (sub-pixels,) to."""
+        low, high = self.within(point, bound, free)
+        return np.where(effect > 0, low, high).reshape(point.shape).astype(np.uint8)
+
     def least_change(
-        self, point: np.ndarray, effect: np.ndarray, gap: np.ndarray, bound: int, free: np.ndarray
+        self, point: np.ndarray, base: np.ndarray, effect: np.ndarray, gap: np.ndarray, bound: int, free: np.ndarray
     ) -> np.ndarray | None:
-        """The least total change, in whole levels (sub-pixels,), whose linear effect cancels ``gap``, or None.
+        """The image of least total change from ``base`` in whose linear model at ``point`` no ``gap`` is left, or None.
 
         Every value stays in 0..255 and within ``bound`` of the start.
         """
-        level, origin = point.ravel().astype(int), self.start.ravel().astype(int)
-        low = np.where(free, np.maximum(0, origin - bound), level) - level
-        high = np.where(free, np.minimum(255, origin + bound), level) - level
+        low, high = (edge - base.ravel().astype(int) for edge in self.within(point, bound, free))
         low, high = np.minimum(low, 0), np.maximum(high, 0)
         tied, scale = self.count, 1 / np.abs(effect).max()
+        gap = gap + effect @ (base.ravel().astype(float) - point.ravel())
         matrix = np.hstack([effect, -effect]) * scale
         limits = np.concatenate([np.stack([np.zeros_like(high), high], 1), np.stack([np.zeros_like(low), -low], 1)])
         above = {}
         if len(gap) > tied:  # the first class is to stay ahead of every rival
             above = {"A_ub": -matrix[tied:], "b_ub": (gap[tied:] - AHEAD) * scale}
-        solved = linprog(np.ones(2 * level.size), A_eq=matrix[:tied], b_eq=-gap[:tied] * scale, bounds=limits, **above)
+        solved = linprog(np.ones(2 * len(low)), A_eq=matrix[:tied], b_eq=-gap[:tied] * scale, bounds=limits, **above)
         if solved.x is None:
             return None
         up, down = np.split(solved.x, 2)
-        return np.rint(up - down).astype(int)
+        return (base.ravel().astype(int) + np.rint(up - down).astype(int)).reshape(point.shape).astype(np.uint8)
 
     def close(self, point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Points far closer to the tie than single steps are: ``point`` and sets of typical measured steps.
