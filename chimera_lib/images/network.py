@@ -34,6 +34,7 @@ class Network:
             batch_norm, relu, clip (``min``, ``max``), max_pool, avg_pool (optional ``count_include_pad``, default
             true), global_avg_pool, linear, flatten, pad (zeros), add, concat (of channels), constant (``function``
             add, sub, mul or div; ``value`` names an array that broadcasts over (C, H, W), or (1, N)).
+        left_out: what stood behind the logits in the file that this was read from, such as ``Softmax``.
         arrays: float32 parameters by name, in torch's layouts (conv (Cout, Cin/groups, kh, kw), linear (N, K)).
         input_shape: (C, H, W).
     """
@@ -41,6 +42,7 @@ class Network:
     ops: list[dict[str, Any]]
     arrays: dict[str, np.ndarray]
     input_shape: tuple[int, int, int] = (3, 32, 32)
+    left_out: str = ""
 
     def __post_init__(self) -> None:
         for name, array in self.arrays.items():

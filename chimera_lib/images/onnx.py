@@ -2,8 +2,9 @@
 
 Its input has to be one image (N, 3 or 1, H, W) of fixed size, float32 in [0, 1]: pixels are ``uint8 / 255``, and a
 normalisation belongs into the graph, as Sub, Mul or Div by constants. Channels may also come last, where the graph
-first brings them to the front, as what was converted from TensorFlow does. Its output are the logits; a final Softmax
-is left out, since it changes no prediction. Weights are float32.
+first brings them to the front, as what was converted from TensorFlow does. Its output are the logits. A final Softmax
+is left out, and the network says so: it keeps the order of the logits, but in float32 it can round those that
+differ by their last digits to equal probabilities, of which the lowest class would win. Weights are float32.
 """
 
 from __future__ import annotations
@@ -215,4 +216,8 @@ def _network(path: Path, graph: Graph, shape: tuple[int, int, int]) -> Network:
             ops.append(op)
     kept = fold_padding(ops[::-1])
     used = {value for op in kept for value in op.values() if isinstance(value, str)}
-    return Network(kept, {name: array for name, array in graph.arrays.items() if name in used}, shape)
+    arrays = {name: array for name, array in graph.arrays.items() if name in used}
+    try:
+        return Network(kept, arrays, shape, graph.left_out)
+    except ChimeraError as error:
+        raise ChimeraError(f"{path}: {error}") from None

@@ -41,6 +41,7 @@ class Graph:
     last: str  # the file's name for the result
     opset: int  # the version of ONNX's operators
     channels_last: str = ""  # the file's name for its input, where that is (N, H, W, C)
+    left_out: str = ""  # the operator behind the logits, where there is one
     ops: list[dict[str, Any]] = field(default_factory=list)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)  # the file's name for a tensor -> the operation's result

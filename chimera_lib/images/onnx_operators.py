@@ -271,10 +271,11 @@ def nothing(g: Graph, node: Node) -> None:
 
 
 def softmax(g: Graph, node: Node) -> None:
-    """Only as the very last, over the classes: it changes no class, so the logits before it are taken."""
+    """Only as the very last, over the classes: it keeps their order, and the logits before it are taken."""
     need(node.outputs[0] == g.last, "before the end; expected at the end or not at all")
     axis, rank = node.attributes.get("axis", -1 if g.opset >= 13 else 1), len(g.shape(node.inputs[0])) + 1
     need(axis % rank == 1, f"axis {axis} of {rank}; expected 1, the classes")
+    g.left_out = node.kind
     g.same(node)
 
 

@@ -153,7 +153,12 @@ class Oracle:
                 self._try(worker, partial(worker.send, chunk))
             for worker in list(self.workers):
                 self._try(worker, partial(self._collect, worker, rows))
-        logits = np.stack([np.concatenate(rows[name]) for name in self.names])
+        answers = [np.concatenate(rows[name]) for name in self.names]
+        for name, each in zip(self.names, answers, strict=True):
+            if each.shape != answers[0].shape:
+                said = f"{name} gives {each.shape[1]} classes, {self.names[0]} {answers[0].shape[1]}"
+                raise ChimeraError(f"{said}; expected the same network's logits")
+        logits = np.stack(answers)
         if not np.isfinite(logits).all():
             guilty = [name for name, each in zip(self.names, logits, strict=True) if not np.isfinite(each).all()]
             raise ChimeraError(

@@ -12,8 +12,9 @@ from PIL import Image
 from chimera_lib.errors import BackendDied, BackendUnavailable, BadImage, ChimeraError, UnknownName
 from chimera_lib.images import audit
 from chimera_lib.images.audit import report
-from chimera_lib.images.backends import registry
+from chimera_lib.images.backends import equivalence, registry
 from chimera_lib.images.network import Network
+from chimera_lib.images.oracle import Oracle
 from chimera_lib.images.png import png_bytes
 from chimera_lib.images.search import lattice
 from chimera_lib.images.search.protocol import Budget
@@ -175,6 +176,28 @@ def test_a_backend_that_dies_midway_is_reported(small_network, pictures, scripte
     assert np.isfinite(found.margins).all() and found.said(35).keys() == set(PAIR)
     with pytest.raises(BackendDied):
         audit.audit(small_network, images, ["openblas", dying], report=warned.append)
+
+
+def test_a_backend_that_answers_in_another_shape_is_named(small_network, pictures, scripted):
+    short = scripted("short", predict="return np.zeros(7, np.float32)")
+    with (
+        Oracle(small_network, ["openblas", short]) as oracle,
+        pytest.raises(ChimeraError, match="short gives 7 classes, openblas 10"),
+    ):
+        oracle(pictures[:2])
+    table = equivalence.survey(small_network, ["openblas", short], pictures[:2])
+    assert "gives 7 classes; expected 10" in table[1].reason
+
+
+def test_the_noise_is_that_of_all_but_one_image_in_a_hundred(small_network):
+    """Two backends whose gaps differ by 1 to 1,000 millionths: the unit is the 990th, not the middle nor the end."""
+    spread = np.arange(1, 1001) * 1e-6
+    gaps = np.stack([np.full(1000, 0.5), 0.5 + spread])
+    zeros = np.zeros((2, 1000), int)
+    names = [str(i) for i in range(1000)]
+    found = audit.Audit(small_network, names, {"a": {}, "b": {}}, {}, {}, zeros, gaps, zeros, {"a": (), "b": ("1",)})
+    assert found.noise == pytest.approx(990e-6, abs=1.1e-6)
+    assert found.within() == {1: 0, 10: 0, 100: 0} and float(found.margins.min()) > 500 * found.noise
 
 
 def test_a_named_backend_that_is_missing_is_an_error(small_network, pictures, scripted):

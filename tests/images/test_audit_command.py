@@ -116,6 +116,52 @@ def test_what_is_made_fails_only_where_asked(run, folder, tmp_path):
     assert not list((tmp_path / "out" / "made").iterdir()), "an earlier audit's chimeras went with its report"
 
 
+DYING = """
+NAME = "dying"
+LIBRARY = "numpy"
+INSTALL = "nothing"
+
+def start(network, options, executor):
+    import os
+    return lambda image: os._exit(3), {"version": "1", "kernels": "none", "path": __file__}
+"""
+
+
+def test_a_lost_backend_is_not_taken_for_agreement(run, folder, chimera, tmp_path, monkeypatch):
+    """It answered nothing, so the others' agreement says nothing of it: named, and status 2; a conflict stays one."""
+    path = tmp_path / "dying.py"
+    path.write_text(DYING)
+    monkeypatch.setenv("CHIMERA_BACKENDS", str(path))
+    asked = [*words(folder, tmp_path / "out")[:-1], "openblas,blis,dying"]
+    status, said, _ = run(*asked)
+    assert status == 2
+    assert said.startswith("These 2 backends agree on all 4 images")
+    assert "dying was lost and answered for 0 of them only." in said.splitlines()[0]
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["exit_code"] == 2 and "status 3" in report["lost"]["dying"]
+    (folder / "chimera.png").write_bytes(png_bytes(chimera))
+    assert run(*asked)[0] == 1
+
+
+def test_files_of_other_people_stay(run, folder, tmp_path):
+    """An audit takes out what the earlier report names, and nothing else; a foreign report is an error."""
+    output = tmp_path / "out"
+    theirs = [output / "made" / "123.png", output / "unfinished" / "precious.txt", output / "notes.txt"]
+    for path in theirs:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine")
+    for _ in range(2):
+        assert run(*words(folder, output), "--search", "1")[0] == 0
+        assert {path.name for path in (output / "made").iterdir()} == {"000.png", "123.png"}
+    assert all(path.read_text() == "mine" for path in theirs)
+    (output / "report.json").write_text('{"annual": 3}')
+    status, _, error = run(*words(folder, output))
+    assert status == 2 and "report.json is no audit's report; move it or name another --output" in error
+    (output / "report.json").unlink()
+    status, _, error = run(*words(folder, output))
+    assert status == 2 and "report.html is in the way" in error and (output / "report.html").is_file()
+
+
 def test_an_onnx_file_gives_what_the_name_gives(run, folder, small_network, tmp_path):
     from chimera_lib.images.network import to_onnx
 
@@ -134,6 +180,7 @@ WRONG = {
     "not ONNX": (["--model", "TMP/pictures/0.png"], "0.png is no model that can be read"),
     "backend": (["--backends", "openblas,bliss"], "did you mean 'blis'"),
     "one backend": (["--backends", "openblas"], "two or more different backends"),
+    "output": (["--output", "TMP/pictures"], "is the folder of the images; name another"),
     "no folder": (["--images", "TMP/none"], "none: no such folder"),
     "empty folder": (["--images", "TMP/empty"], "no image in it"),
     "unreadable": (["--images", "TMP/broken"], "none of 1 images can be read"),
@@ -212,7 +259,7 @@ def test_ctrl_c_leaves_no_report_and_the_next_run_finishes(run, folder, pictures
     command = [sys.executable, "-m", "chimera_lib.cli", "images", "audit", *map(str, words(folder, output))]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     end = time.monotonic() + 120
-    while len(list(output.glob("unfinished/*.npz"))) < 2:
+    while len(list(output.glob(".chimera-audit/*.npz"))) < 2:
         assert process.poll() is None and time.monotonic() < end
         time.sleep(0.01)
     workers = psutil.Process(process.pid).children(recursive=True)
@@ -220,7 +267,7 @@ def test_ctrl_c_leaves_no_report_and_the_next_run_finishes(run, folder, pictures
     said, error = process.communicate(timeout=60)
     assert process.returncode == 130 and said == "" and "interrupted" in error
     assert not psutil.wait_procs(workers, timeout=20)[1], "a worker outlives the audit"
-    kept = {path: path.stat().st_mtime_ns for path in output.glob("unfinished/*.npz")}
+    kept = {path: path.stat().st_mtime_ns for path in output.glob(".chimera-audit/*.npz")}
     assert kept and not list(output.glob("report*")), "the report of the earlier audit has gone"
     assert run(*words(folder, output))[0] == 0
     assert sorted(path.name for path in output.iterdir()) == ["report.html", "report.json"]

@@ -53,7 +53,7 @@ def test_the_file_that_contributing_shows_is_a_backend(
         cli.main(["images", "backends", "--file", str(path), "--model", "resnet20"])
     table = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert not end.value.code
-    assert {"openblas", "einsum", "einsum:blas"} < set(table) and "not available" not in table["einsum"]
+    assert {"openblas", "einsum", "einsum:tensordot"} < set(table) and "not available" not in table["einsum"]
     monkeypatch.setenv(declared.VARIABLE, str(path))
     with Oracle(small_network, ("openblas", "einsum")) as oracle:
         verdict = oracle(pictures)

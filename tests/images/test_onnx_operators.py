@@ -285,4 +285,4 @@ def test_a_softmax_over_the_classes_is_left_out(tmp_path: Path, axis: int | None
     more = {} if axis is None else {"axis": axis}
     nodes = [node("Flatten", "x", "f"), node("Softmax", "f", "y", **more)]
     net = reader.read(build(tmp_path / "m.onnx", nodes, {}, opset=opset))
-    assert [op["op"] for op in net.ops] == ["flatten"]
+    assert [op["op"] for op in net.ops] == ["flatten"] and net.left_out == "Softmax"

@@ -7,7 +7,7 @@ import io
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from chimera_lib.images.audit.report import one_in, said
+from chimera_lib.images.audit.report import left_out, one_in, said
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -252,4 +252,5 @@ def _origin(report: Report) -> str:
         "revision": report["revision"] or "no git checkout",
     }
     rows = "".join(f"<dt>{name}</dt><dd><code>{escape(str(value))}</code></dd>" for name, value in facts.items())
-    return f"<h2>What made this</h2><dl>{rows}</dl>"
+    note = f"<p>{escape(left_out(report))}</p>" if left_out(report) else ""
+    return f"<h2>What made this</h2>{note}<dl>{rows}</dl>"

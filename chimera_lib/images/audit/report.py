@@ -4,7 +4,8 @@
 
 - ``verdict``: one sentence; ``exit_code``: what the command ended with
 - ``command``, ``date``, ``machine``, ``versions``, ``revision``: what made it
-- ``model``: ``name``, ``sha256`` of the network, ``input_shape`` [C, H, W], ``normalise``
+- ``model``: ``name``, ``sha256`` of the network, ``input_shape`` [C, H, W], ``normalise``, ``left_out`` (the operator
+  behind the logits, or empty)
 - ``images``: ``folder``, ``n`` measured, ``duplicates``, ``skipped`` and ``converted`` (name -> reason), ``resized``
 - ``backends``: a list of ``name``, ``library``, ``version``, ``kernels``, ``bit_class`` (equal numbers: equal logits to
   the bit on all images; 0: lost), ``largest_difference`` (of a gap, from the first backend's), ``answered`` (images);
@@ -56,6 +57,7 @@ def describe(found: Audit, pictures: Pictures, *, searched: int = 0, **context: 
             "sha256": found.network.sha256,
             "input_shape": list(found.network.input_shape),
             "normalise": context.get("normalise", "none"),
+            "left_out": found.network.left_out,
         },
         "images": {
             "folder": str(folder.root) if folder else None,
@@ -181,19 +183,23 @@ def one_in(rate: float) -> str:
 
 
 def verdict(report: Report) -> str:
-    """The one sentence at the top, and a second one where a search was asked for."""
-    images, conflicts, backends = report["images"]["n"], report["conflicts"]["count"], report["backends"]
+    """One sentence on the backends that answered everything, and one each on those lost and on searches, if any."""
+    images, conflicts = report["images"]["n"], report["conflicts"]["count"]
+    whole = sum(one["answered"] == images for one in report["backends"])
     if conflicts:
         text = f"{conflicts} of {images} images {'gets' if conflicts == 1 else 'get'} different classes"
-        text += f" from these {len(backends)} backends."
+        text += f" from these {len(report['backends'])} backends."
     elif not report["noise"]["largest"]:
-        text = f"These {len(backends)} backends give the same bits on all {images} images: nothing here can disagree."
+        text = f"These {whole} backends give the same bits on all {images} images: nothing here can disagree."
     else:
         times = report["margins"]["in_noise"]
         text = (
-            f"These {len(backends)} backends agree on all {images} images; the nearest to a conflict has a margin of "
+            f"These {whole} backends agree on all {images} images; the nearest to a conflict has a margin of "
             f"{times:,.0f} times their noise."
         )
+    for one in report["backends"]:
+        if one["answered"] < images:
+            text += f" {one['name']} was lost and answered for {one['answered']} of them only."
     made = report["made"]
     if made and made["confirmed"]:
         largest = max(one["linf"] for one in made["images"] if one["confirmed"])
@@ -227,6 +233,17 @@ def said(report: Report, classes: dict[str, int]) -> str:
     )
 
 
+def left_out(report: Report) -> str:
+    """What is to be known of an operator behind the logits; empty where there is none."""
+    name = report["model"]["left_out"]
+    if not name:
+        return ""
+    return (
+        f"The model's final {name} was left out: classes are those of the logits. In float32 it can round logits "
+        "that differ by their last digits to equal values, of which the lowest class wins."
+    )
+
+
 def lines(report: Report) -> list[str]:
     """What the command prints."""
     conflicts, noise, expected = report["conflicts"], report["noise"], report["expected"]
@@ -249,6 +266,8 @@ def lines(report: Report) -> list[str]:
     out.append(f"backends: {', '.join(names)}")
     for what in ("missing", "lost"):
         out += [f"{what}: {name}: {reason}" for name, reason in report[what].items()]
+    if left_out(report):
+        out.append(left_out(report))
     skipped = report["images"]["skipped"]
     if skipped:
         out.append(f"skipped {len(skipped)} files that cannot be read:")

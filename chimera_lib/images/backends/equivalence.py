@@ -102,6 +102,10 @@ def rows(
             continue
         if reference is None:
             reference = logits
+        if logits.shape != reference.shape:
+            reason = f"gives {logits.shape[1]} classes; expected {reference.shape[1]}, as of the backend before it"
+            yield Row(row.name, row.library, row.family, reason=reason)
+            continue
         yield Row(
             row.name,
             row.library,

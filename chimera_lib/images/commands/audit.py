@@ -74,7 +74,7 @@ def audit(
 ) -> None:
     """Tell whether a model and images disagree across backends.
 
-    Exit status 0: no conflict; 1: conflicts among the images; 2: an error.
+    Exit status 0: no conflict; 1: conflicts among the images; 2: an error, or a backend lost before its last answer.
     """
     from chimera_lib import recorded
     from chimera_lib.images import audit as auditing
@@ -83,6 +83,8 @@ def audit(
     def size() -> tuple[int, int]:
         return (input_size, input_size) if input_size else auditing.first_size(images)
 
+    if output.resolve() == images.resolve():
+        raise ChimeraError(f"--output {output} is the folder of the images; name another, which need not exist")
     with during(f"reading the model {model}"):
         network = auditing.normalised(auditing.load(model, size), normalise)
     with during(f"reading the images in {images}"):
@@ -123,11 +125,14 @@ def audit(
 
 
 def _status(described: Report, fail_on: FailOn) -> int:
-    """1 for a conflict among the images, and for one that was made and confirmed where that is asked for."""
+    """1 for a conflict among the images, and for one that was made and confirmed where that is asked for.
+
+    2 where there is none and a backend was lost: it might have disagreed.
+    """
     made = described["made"]
-    if fail_on is FailOn.searched and made and made["confirmed"]:
+    if described["conflicts"]["count"] or (fail_on is FailOn.searched and made and made["confirmed"]):
         return 1
-    return 1 if described["conflicts"]["count"] else 0
+    return 2 if any(one["answered"] < described["images"]["n"] for one in described["backends"]) else 0
 
 
 def _labels(path: Path | None, model: str) -> Sequence[str] | None:
