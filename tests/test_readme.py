@@ -23,6 +23,11 @@ FIGURES = [
     ("images-kway", "lattice_kway_verified_rate", "{:.1%}"),
     ("images-targeted", "lattice_targeted_verified_rate", "{:.1%}"),
     ("images-efficientnet", "lattice_verified_rate", "{:.1%}"),
+    ("images-assigned", "lattice_targeted_verified_rate", "{:.1%}"),
+    ("images-held-out", "any_lattice_held_out_rate", "{:.1%}"),
+    ("images-held-out", "lattice_robust_held_out_rate", "{:.1%}"),
+    ("images-defences", "none_rate", "{:.1%}"),
+    ("images-defences", "float64_products_rate", "{:.1%}"),
 ]
 
 

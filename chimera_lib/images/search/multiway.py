@@ -26,6 +26,7 @@ SCOUTS = 8  # points close to the tie that are shown to the oracle, to go on fro
 HEARD, HOPELESS = 6, 0.01  # answers after which a tie is left where the goal would be met less often than that
 SPREAD = 6e-7  # logits, of what a backend's rounding adds to a gap from one image to the next; measured
 AIMS, DRAWS = 150, 100  # places to aim at, and draws of the backends' rounding at each
+PATIENCE = 3  # failed walks for the least change after which a larger one is taken rather than none
 AGAIN = 0.7  # share of the sub-pixels that may move in a walk begun anew
 
 
@@ -72,12 +73,14 @@ def walk_to_tie(
         goal: Goal = Assigned(rng.permutation(classes)) if assigned else Distinct(count)
         probe.oracle = Judged(oracle, goal)
         walk = tie.Walk(probe, image, classes, limits or tie.Limits(), rng)
-        share = 1.0
+        share, failed = 1.0, 0
         while probe.outcome.chimera is None:
             point = walk.reach(share)
             share = AGAIN
             if point is not None:
                 hunt(walk, goal, point)
+            elif (failed := failed + 1) >= PATIENCE:
+                walk.limits = tie.Limits()
     except BudgetSpent:
         pass
     if probe.outcome.chimera is not None:
