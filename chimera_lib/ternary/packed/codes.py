@@ -83,7 +83,7 @@ class Codec:
             for left in range(0, rows.shape[1], wide):
                 block = rows[top : top + high, left : left + wide]
                 self._separate(block, planes[top : top + high, :, left : left + wide])
-        return planes.flatten(1)[:, :trits].reshape(*packed.shape[:-1], trits)
+        return planes.flatten(1)[:, :trits].contiguous().view(*packed.shape[:-1], trits)
 
     def check(self, packed: Tensor, trits: int) -> None:
         """Refuse what `encode` cannot have returned for rows of ``trits`` trits.

@@ -58,7 +58,7 @@ def five_per_byte(packed: Tensor, x: Tensor) -> tuple[Tensor, None]:
     """As `two_bits`, over bytes of codec "base3" and x (5, B)."""
     rest, total = packed.to(torch.int32), torch.zeros((), dtype=x.dtype)
     for t in range(5):
-        third = ((rest + 1) * 85) >> 8  # rest // 3
+        third = (rest * 171) >> 9  # rest // 3, exact for 0 <= rest <= 255
         total = total + (rest - 3 * third - 1).to(x.dtype) * x[t]
         rest = third
     return total.sum(-1, dtype=x.dtype), None
@@ -69,7 +69,7 @@ def five_per_byte_both(packed: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     rest, total = packed.to(torch.int32), torch.zeros((), dtype=x.dtype)
     magnitude = total
     for t in range(5):
-        third = ((rest + 1) * 85) >> 8
+        third = (rest * 171) >> 9
         code = rest - 3 * third - 1
         total = total + code.to(x.dtype) * x[t]
         magnitude = magnitude + (code & 1).to(x.dtype) * x[t]
@@ -185,16 +185,20 @@ def matvec(packed: Tensor, x: Tensor, codec: Codec, *, both: bool = False) -> tu
 def integer_product(levels: Tensor, codes: Tensor) -> Tensor:
     """levels (R, K) times codes (N, K) transposed, both int8, exactly: int32 (R, N).
 
-    On a CPU `torch._int_mm` takes any shape. On CUDA it wants R > 16 and K and N in eights; other shapes and devices
-    take a float product, which is exact as long as 127 K is below 2^24 (float32) or always (float64).
+    On a CPU `torch._int_mm` takes any shape of K > 1. On CUDA it wants R > 16 and K and N in eights; other shapes and
+    devices take a float product, in float32 where 127 K is below 2^24 and therefore exact, else in float64.
     """
     rows, length = levels.shape
     if not levels.numel() or not codes.numel():
         return levels.new_zeros(rows, len(codes), dtype=torch.int32)
+    if length == 1:  # for which torch 2.13's _int_mm reads wrong elements on a CPU, whatever the strides
+        return levels.to(torch.int32) * codes.to(torch.int32).t()
     if levels.device.type == "cpu" or (
         levels.device.type == "cuda" and rows > 16 and length % 8 == 0 and len(codes) % 8 == 0
     ):
-        return torch._int_mm(levels.contiguous(), codes.t())
+        # On a CPU torch 2.13 goes by strides that mean nothing, those of dimensions of one: have them say the ordinary.
+        levels, codes = (one.reshape(-1).view(one.shape) for one in (levels, codes))
+        return torch._int_mm(levels, codes.t())
     exact = torch.float32 if 127 * length < 2**24 else torch.float64
     return (levels.to(exact) @ codes.to(exact).t()).to(torch.int32)
 

@@ -112,6 +112,21 @@ def test_against_exact_sums_the_packed_layer_is_the_nearer_one(k: int, mode: str
     assert distance(PackedBitLinear.from_layer(layer)(x), layer(x)) < 1e-5
 
 
+def test_inputs_of_any_strides() -> None:
+    """A dimension of one may have any stride; torch's int8 product has gone by it."""
+    for n, k in ((1, 2), (5, 30)):
+        packed = PackedBitLinear.from_layer(linear(n, k))
+        for x in (
+            torch.randn(k, 1).t(),
+            torch.randn(k, 3).t(),
+            torch.randn(3, 2 * k)[:, ::2],
+            torch.randn(k).expand(4, k),
+        ):
+            assert torch.equal(
+                packed(x), packed(x.clone(memory_format=torch.contiguous_format).reshape(-1).view(-1, k))
+            )
+
+
 def test_two_scales_are_each_used_for_its_sign() -> None:
     layer = linear(5, 30, mode="ttq", activation=None, bias=False)
     with torch.no_grad():

@@ -155,6 +155,16 @@ def test_batched_products_are_exact_at_any_shape(rows: int, k: int, n: int, seed
     assert torch.equal(found.long(), left.long() @ right.t().long())
 
 
+def test_batched_products_of_slices_and_transposes_are_exact() -> None:
+    for rows in (1, 2, 17):
+        for k in (1, 2, 5):
+            for n in (1, 2, 9):
+                left, right = levels(rows, 2 * k)[:, :k], trits(n, 3 * k)[:, :k]
+                assert torch.equal(matvec.integer_product(left, right).long(), left.long() @ right.t().long())
+                left, right = levels(k, rows).t(), trits(k, n).t()
+                assert torch.equal(matvec.integer_product(left, right).long(), left.long() @ right.t().long())
+
+
 @pytest.mark.parametrize("k", [4096, 65_536, 200_000])
 def test_the_largest_sums_are_exact(k: int) -> None:
     """All levels 127 and all trits alike: beyond K = 132,104 the sum is no longer a float32 whole number for sure."""
