@@ -11,8 +11,9 @@ beforehand. Where there is no C++ compiler the weights are unpacked and multipli
 
 **Exactness.** Of int8 activations and trits every product is in -127 ... 127 and every sum of K of them is a whole
 number below 127 K: int32 holds it for K <= ``LONGEST``, in any order of adding. Compiled, eager and batched products of
-int8 activations are therefore equal bit for bit. (Processors without VNNI add pairs of products in 16 bits,
-where weights of up to 127 may overflow; two products of a trit cannot.)
+int8 activations are therefore equal bit for bit. (Processors without VNNI add pairs of products in 16 bits and may
+overflow, once one factor is shifted by 128 to be without sign. With trits they cannot: 2 x 255 x 1 and 2 x 129 x 127
+are both below 2^15.)
 """
 
 from __future__ import annotations
@@ -185,20 +186,21 @@ def matvec(packed: Tensor, x: Tensor, codec: Codec, *, both: bool = False) -> tu
 def integer_product(levels: Tensor, codes: Tensor) -> Tensor:
     """levels (R, K) times codes (N, K) transposed, both int8, exactly: int32 (R, N).
 
-    On a CPU `torch._int_mm` takes any shape of K > 1. On CUDA it wants R > 16 and K and N in eights; other shapes and
+    On a CPU `torch._int_mm` takes any shape. On CUDA it wants R > 16 and K and N in eights; other shapes and
     devices take a float product, in float32 where 127 K is below 2^24 and therefore exact, else in float64.
     """
     rows, length = levels.shape
     if not levels.numel() or not codes.numel():
         return levels.new_zeros(rows, len(codes), dtype=torch.int32)
-    if length == 1:  # for which torch 2.13's _int_mm reads wrong elements on a CPU, whatever the strides
-        return levels.to(torch.int32) * codes.to(torch.int32).t()
-    if levels.device.type == "cpu" or (
-        levels.device.type == "cuda" and rows > 16 and length % 8 == 0 and len(codes) % 8 == 0
-    ):
-        # On a CPU torch 2.13 goes by strides that mean nothing, those of dimensions of one: have them say the ordinary.
-        levels, codes = (one.reshape(-1).view(one.shape) for one in (levels, codes))
-        return torch._int_mm(levels, codes.t())
+    if length == 1 or len(codes) == 1:
+        return (levels.to(torch.int32)[:, None] * codes.to(torch.int32)).sum(-1, dtype=torch.int32)
+    if levels.device.type == "cpu":
+        # Torch 2.13 takes a size from the strides (pytorch/pytorch issue 195066), and a dimension of one, left out
+        # above, may have any: a lone row gets another below it.
+        filled = torch.nn.functional.pad(levels, (0, 0, 0, 1)) if rows == 1 else levels.contiguous()
+        return torch._int_mm(filled, codes.contiguous().t())[:rows]
+    if levels.device.type == "cuda" and rows > 16 and length % 8 == 0 and len(codes) % 8 == 0:
+        return torch._int_mm(levels.contiguous(), codes.t())
     exact = torch.float32 if 127 * length < 2**24 else torch.float64
     return (levels.to(exact) @ codes.to(exact).t()).to(torch.int32)
 

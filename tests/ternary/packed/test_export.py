@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
+from chimera_lib.efficientnet import EfficientNetLite0
 from chimera_lib.ternary.convert import convert
 from chimera_lib.ternary.packed import matvec
 from chimera_lib.ternary.packed.export import BadPackedFile, checksum, export, load
@@ -62,6 +63,20 @@ def test_a_resnet_goes_round_into_a_plain_a_ternary_and_a_packed_skeleton(
         loaded = load(tmp_path / "resnet.safetensors", skeleton)
         assert not loaded.training
         assert torch.equal(loaded(x), packed(x))
+
+
+def test_efficientnet_goes_round_with_convolutions_of_its_own_padding(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = convert(EfficientNetLite0(32))
+    x = torch.randn(4, 3, 32, 32)
+    model(x)
+    packed = pack(model.eval(), codec="base3")
+    with torch.no_grad():
+        difference = (packed(x) - model(x)).abs().max() / model(x).abs().max()
+    assert float(difference) < 1e-5
+    path = tmp_path / "efficientnet.safetensors"
+    assert export(packed, path) < 4 * sum(p.numel() for p in model.parameters()) / 13
+    assert torch.equal(load(path, lambda: EfficientNetLite0(32))(x), packed(x))
 
 
 def test_the_skeleton_stays_as_it_is(file: Path) -> None:

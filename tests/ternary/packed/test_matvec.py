@@ -138,11 +138,15 @@ def test_any_number_of_threads_and_modes_is_compiled_for(kernels: None) -> None:
 
 
 @pytest.mark.slow
-def test_a_packed_layer_can_be_part_of_someone_elses_graph(kernels: None, small_ones_too: None) -> None:
+@pytest.mark.parametrize("worth", [0, 10**9])
+def test_a_packed_layer_can_be_part_of_someone_elses_graph(
+    kernels: None, worth: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matvec, "WORTH", worth)  # its kernel, and the product of a batch
     packed = PackedBitLinear.from_layer(BitLinear(60, 7).eval())
     whole = torch.compile(packed)
     for rows in (1, 9):
-        x = torch.randn(rows, 60)
+        x = torch.randn(rows, 1, 60)
         torch.testing.assert_close(whole(x), packed(x), rtol=1e-5, atol=1e-6)
 
 
