@@ -81,8 +81,14 @@ class ThresholdQuantizer(GammaQuantizer):
         """The threshold of the last training forward, and of an eval forward now."""
         return readable(self.alpha())
 
-    def alpha(self) -> Tensor:
-        """``alpha_used`` as a 0-dimensional float32 tensor, without waiting for the device."""
+    def alpha(self) -> Tensor | float:
+        """``alpha_used``, unrounded: a number on the CPU, elsewhere a 0-dimensional tensor that no device waits for."""
+        if self.target.device.type == "cpu" and not torch.compiler.is_compiling():
+            override, target = self.override.item(), self.target.item()
+            done = max(self.forwards.item() - 1, 0)
+            if override >= 0 or done >= self.warmup - 1:
+                return override if override >= 0 else target
+            return self.alpha_min + done / (self.warmup - 1) * (target - self.alpha_min)
         scheduled = self.target
         if self.warmup > 1:
             share = torch.div(self.forwards - 1, self.warmup - 1).clamp_(0, 1)
@@ -92,7 +98,7 @@ class ThresholdQuantizer(GammaQuantizer):
         return torch.where(self.override < 0, scheduled, self.override)
 
     def signs_(self, weight: Tensor, magnitude: Tensor, gamma: Tensor) -> Tensor:
-        kept = magnitude.gt_(self.alpha() * gamma)
+        kept = magnitude.gt_(gamma * self.alpha())
         return torch.copysign(kept, weight, out=weight).add_(0.0)  # which makes +0 of -0
 
     def advance(self, magnitude: Tensor) -> Tensor:
@@ -111,6 +117,6 @@ def checked(name: str, alpha: float) -> float:
     return float(alpha)
 
 
-def readable(alpha: Tensor) -> float:
+def readable(alpha: Tensor | float) -> float:
     """A float32 as the decimal number that was meant: .7, not .699999988."""
     return round(float(alpha), 7)
