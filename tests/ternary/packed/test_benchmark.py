@@ -37,7 +37,7 @@ def test_a_tiny_run_prints_and_records_ratios(tmp_path: Path) -> None:
     record = tmp_path / "record.json"
     done = call("--size", "64", "--batch", "8", "--turns", "3", "--record", str(record))
     assert done.returncode == 0, done.stderr
-    for title in ("vector", "batch of 8", "times smaller than fp32", "left out"):
+    for title in ("vector of 64", "batch of 8 x 64", "times smaller than fp32", "left out"):
         assert title in done.stdout
     content = recorded.read(record)
     metrics = content["metrics"]
@@ -52,12 +52,14 @@ def test_a_tiny_run_prints_and_records_ratios(tmp_path: Path) -> None:
 
 def test_a_speed_up_is_the_median_of_ratios_within_turns(script: ModuleType) -> None:
     seconds = {"fp32": np.array([1.0, 4.0, 9.0]), "2bit": np.array([0.5, 1.0, 9.0])}
-    lines, metrics = script.speed("vector", seconds)
+    lines, metrics = script.speed("vector of 4096", seconds)
     assert metrics["vector_2bit_over_fp32"]["value"] == 2.0  # of 2, 4 and 1
     assert metrics["vector_2bit_over_fp32_shortest"]["value"] == 2.0
     assert "1.5 met" in lines[-1]
-    slow, _ = script.speed("batch of 2", seconds)
+    slow, _ = script.speed("batch of 128 x 4096", seconds)
     assert "3.0 NOT met" in slow[-1]
+    other, _ = script.speed("vector of 64", seconds)  # the bars are of one size
+    assert "met" not in other[-1]
 
 
 @pytest.mark.parametrize(
