@@ -56,6 +56,7 @@ def advance(
     scalars: Scalars,
     *,
     clip: bool = True,
+    gentle: bool = False,
     noise: Tensor | None = None,
     lengths: list[int] | None = None,
 ) -> Tensor:
@@ -65,6 +66,7 @@ def advance(
 
     Args:
         grad, m, v, psi: of one shape and device.
+        gentle: for a compiled step, promises that |λ(ψ - floor)| is at most ``gate.GENTLE``.
         clip: False promises that exp(λψ) cannot leave [κmin, κmax].
         noise: numbers in (0, 1) for the stochastic rounding of int8 ψ.
         lengths: of the parameters that were put end to end, for ``neutral="mean"``; None if there is only one.
@@ -76,12 +78,13 @@ def advance(
         v.copy_(wide_v)
         return delta
     s = scalars
+    agree = gate.agreement_fused if isinstance(s.gain, Tensor) else gate.agreement
     if kind.agreement == "previous":
-        agreed = gate.agreement(m, grad)
+        agreed = agree(m, grad)
         gate.ease(m, grad, s.gain)
     else:
         gate.ease(m, grad, s.gain)
-        agreed = gate.agreement(m, grad)
+        agreed = agree(m, grad)
     if isinstance(s.beta2, Tensor):  # addcmul takes no tensor for its factor
         gate.ease(v, grad.square(), s.gain2)
     else:
@@ -96,7 +99,10 @@ def advance(
     else:
         gate.average(psi, agreed, grad, m, s.gain_psi, kind.policy, s.idle)
     floor = s.floor if kind.neutral == "floor" else 0.0
-    kappa = gate.gate(read, s.strength, s.low, s.high, clip=clip, floor=floor)
+    if gentle and not clip:
+        kappa = gate.gate_fused(read, s.strength, s.floor if kind.neutral == "floor" else None)
+    else:
+        kappa = gate.gate(read, s.strength, s.low, s.high, clip=clip, floor=floor)
     root = v.sqrt().mul_(s.root_inverse) if isinstance(s.root_inverse, Tensor) else v.sqrt().div_(s.root)
     if kind.cross_gate == "noise_ratio":
         gate.cross(kappa, gate.noise_ratio(root, m, s.correction, s.eps), s.threshold, s.sharpness)

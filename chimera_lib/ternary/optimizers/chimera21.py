@@ -60,7 +60,8 @@ class Chimera21(Optimizer):
         capturable: keep ``step`` on the device and read nothing back, for CUDA graphs. Parameters go one by one.
         differentiable: refused; the gate is a step function of the gradient.
         check_finite: look for NaN and infinity before each step: one read of the gradients. None: for parameters on
-            the CPU only, since the answer has to be waited for elsewhere.
+            the CPU stepped uncompiled; elsewhere the answer has to be waited for, and beside a fused step that one
+            read is dear. With False a NaN goes into the state, as it does in torch's AdamW.
         diagnostics: fill ``last_diagnostics`` at each step, at about the price of another step.
 
     State per parameter: ``step``, ``exp_avg``, ``exp_avg_sq`` (the parameter's dtype, as in torch's AdamW), ``psi``,
@@ -241,7 +242,8 @@ class Chimera21(Optimizer):
         totals: list[Tensor] = []
         for group, (buckets, single) in zip(self.param_groups, work, strict=True):
             for grad in [bucket.grad for bucket in buckets] + [grad for _, grad in single]:
-                if group["check_finite"] or (group["check_finite"] is None and grad.is_cpu):
+                wanted = group["check_finite"]
+                if wanted or (wanted is None and grad.is_cpu and not group["compiled"]):
                     totals.append(grad.sum(dtype=torch.float64 if grad.dtype == torch.float64 else torch.float32))
         if totals:
             total = totals[0] if len(totals) == 1 else torch.stack([t.to(totals[0]) for t in totals]).sum()

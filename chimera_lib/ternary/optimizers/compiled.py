@@ -28,12 +28,12 @@ def numbers(scalars: Scalars, decay: float, dtype: torch.dtype) -> Tensor:
 
 def _step(
     target: Tensor, grad: Tensor, m: Tensor, v: Tensor, psi: Tensor, packed: Tensor,
-    places: Tensor | None, key: Tensor | None, kind: Kind,
+    places: Tensor | None, key: Tensor | None, kind: Kind, clip: bool, gentle: bool,
 ) -> None:  # fmt: skip
     """target ← decay·target + Δ; for a bucket, whose ``target`` is its gradient, target ← Δ."""
     *scalars, decay = packed.unbind()
     noise = None if places is None or key is None else agreement_state.uniform(places.clone(), key)
-    delta = advance(grad, m, v, psi, kind, Scalars(*scalars), noise=noise)
+    delta = advance(grad, m, v, psi, kind, Scalars(*scalars), clip=clip, gentle=gentle, noise=noise)
     if target is grad:
         target.copy_(delta)
     else:
@@ -41,13 +41,17 @@ def _step(
 
 
 @functools.cache
-def kernel(kind: Kind, device: str) -> Kernel | None:
+def kernel(kind: Kind, device: str, clip: bool, gentle: bool) -> Kernel | None:
     """The compiled step for flat tensors of any length, or None (with a warning) where nothing can be compiled.
 
     Tried on seven elements first, so that a machine without a C++ compiler is noticed before any state is touched.
     """
-    code = _step.__code__.replace(co_name=f"_step_{'_'.join(kind)}")  # torch counts recompilations by code object
-    compiled = torch.compile(types.FunctionType(code, globals(), argdefs=(kind,)), dynamic=True, fullgraph=True)
+    code = _step.__code__.replace(
+        co_name=f"_step_{'_'.join(kind)}_{clip}_{gentle}"
+    )  # torch counts recompilations by code object
+    compiled = torch.compile(
+        types.FunctionType(code, globals(), argdefs=(kind, clip, gentle)), dynamic=True, fullgraph=True
+    )
     grad, m, v, target = (torch.zeros(7, device=device) for _ in range(4))
     psi = torch.zeros(7, device=device, dtype=torch.int8 if kind.storage == "int8" else torch.float32)
     places, key = torch.zeros(7, dtype=torch.int32, device=device), torch.zeros((), dtype=torch.int32, device=device)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 __all__ = ["AGREEMENTS", "CROSS_GATES", "NEUTRAL", "POLICIES", "agreement", "average", "cross", "ease"]
-__all__ += ["expected_kappa", "gate", "noise_floor", "noise_ratio"]
+__all__ += ["agreement_fused", "expected_kappa", "gate", "gate_fused", "noise_floor", "noise_ratio"]
 
 AGREEMENTS = ("current", "previous")  # with the sign of m_t (as published), or of m_{t-1}
 POLICIES = ("standard", "freeze", "decay", "inertia")  # what ψ does where the gradient is exactly zero
@@ -28,6 +28,11 @@ def agreement(momentum: Tensor, grad: Tensor) -> Tensor:
     The sign is taken of sign(m)·g, not of m·g, which is zero where the product of two small numbers underflows.
     """
     return momentum.sign().mul_(grad).sign_()
+
+
+def agreement_fused(momentum: Tensor, grad: Tensor) -> Tensor:
+    """The same in fewer instructions for a compiled step: sign(x) as clip(10³⁸x, ±1), exact but for subnormal x."""
+    return (momentum * 1e38).clamp(-1, 1) * (grad * 1e38).clamp(-1, 1)
 
 
 def ease(average: Tensor, towards: Tensor, weight: Scalar) -> Tensor:
@@ -61,6 +66,18 @@ def gate(psi: Tensor, strength: Scalar, low: Scalar, high: Scalar, *, clip: bool
     shifted = psi if isinstance(floor, float) and floor == 0.0 else psi - floor
     kappa = torch.mul(shifted, strength).exp_()
     return kappa.clamp_(low, high) if clip else kappa  # type: ignore[arg-type]  # two numbers, or two tensors
+
+
+GENTLE = 0.35  # bound on |λ(ψ - floor)| up to which the polynomial below is exp to 10⁻⁹
+
+
+def gate_fused(psi: Tensor, strength: Scalar, floor: Scalar | None) -> Tensor:
+    """κ for a compiled step whose exponent is gentle and whose bounds cannot bind: exp by its series to x⁷/7!."""
+    x = (psi if floor is None else psi - floor) * strength
+    kappa = x * (1 / 5040) + 1 / 720
+    for factorial in (120, 24, 6, 2, 1, 1):
+        kappa = kappa * x + 1 / factorial
+    return kappa
 
 
 def noise_ratio(root: Tensor, momentum: Tensor, correction: Scalar, eps: Scalar) -> Tensor:

@@ -80,10 +80,14 @@ def _floor(group: dict[str, Any], previous: float | Tensor, step: float | Tensor
     return rho * previous + (1 - rho) * at
 
 
+def _reach(group: dict[str, Any]) -> float:
+    """A bound on |λ(ψ - floor)|: both |ψ| and the floor are at most 1."""
+    return abs(group["lambda_gate"]) * (2.0 if group["neutral"] == "floor" else 1.0) * (1 + 1e-5)
+
+
 def _clips(group: dict[str, Any]) -> bool:
-    """Whether exp(λ(ψ - floor)), with |ψ| and the floor at most 1, can leave [κmin, κmax]."""
-    reach = abs(group["lambda_gate"]) * (2.0 if group["neutral"] == "floor" else 1.0) * (1 + 1e-5)
-    low, high = group["kappa"]
+    """Whether exp(λ(ψ - floor)) can leave [κmin, κmax]."""
+    reach, (low, high) = _reach(group), group["kappa"]
     return math.exp(min(reach, 700.0)) > high or math.exp(-reach) < low
 
 
@@ -94,7 +98,9 @@ def _draws(kind: Kind) -> bool:
 def _compiled(group: dict[str, Any], kind: Kind, like: Tensor) -> compiled.Kernel | None:
     """The fused step for a tensor, if it is asked for and can be had; half precision is stepped uncompiled."""
     wanted = group["compiled"] and like.dtype in {torch.float32, torch.float64}
-    return compiled.kernel(kind, str(like.device)) if wanted else None
+    if not wanted:
+        return None
+    return compiled.kernel(kind, str(like.device), _clips(group), _reach(group) <= gate.GENTLE)
 
 
 def together(group: dict[str, Any], bucket: Bucket) -> None:

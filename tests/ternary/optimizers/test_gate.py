@@ -147,3 +147,16 @@ def test_the_floor_follows_psi_from_the_first_step() -> None:
 def test_bad_input_of_the_floor_is_refused(words: dict[str, float], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         gate.noise_floor(**words)  # type: ignore[arg-type]
+
+
+@given(st.lists(st.floats(-gate.GENTLE, gate.GENTLE), min_size=1, max_size=20))
+def test_the_series_of_the_compiled_step_is_the_exponential(exponents: list[float]) -> None:
+    x = torch.tensor(exponents, dtype=torch.float64)
+    assert (gate.gate_fused(x, 1.0, None) / x.exp() - 1).abs().max() < 2e-8
+    assert torch.equal(gate.gate_fused(x, 0.1, 0.2), gate.gate_fused(x - 0.2, 0.1, None))
+
+
+def test_the_agreement_of_the_compiled_step_is_the_agreement() -> None:
+    values = torch.tensor([-3e38, -1.0, -1.2e-38, 0.0, 1.2e-38, 1e-30, 7.0, 3e38])
+    m, g = torch.meshgrid(values, values, indexing="ij")
+    assert torch.equal(gate.agreement_fused(m, g), gate.agreement(m, g))
