@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chimera_lib.ternary.optimizers import Chimera21, gate
@@ -23,6 +23,7 @@ def test_agreement_is_the_product_of_the_signs_even_where_the_product_underflows
     assert gate.agreement(m, g).tolist() == [1, -1, 0, 0, 1, -1]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(floats, floats), min_size=1, max_size=20), st.floats(0, 1))
 def test_psi_stays_between_minus_one_and_one(pairs: list[tuple[float, float]], rho: float) -> None:
     psi = torch.zeros(())
@@ -149,6 +150,7 @@ def test_bad_input_of_the_floor_is_refused(words: dict[str, float], said: str) -
         gate.noise_floor(**words)  # type: ignore[arg-type]
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-gate.GENTLE, gate.GENTLE), min_size=1, max_size=20))
 def test_the_series_of_the_compiled_step_is_the_exponential(exponents: list[float]) -> None:
     x = torch.tensor(exponents, dtype=torch.float64)
