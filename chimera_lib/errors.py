@@ -13,12 +13,16 @@ __all__ = [
     "AssetMissing",
     "BackendDied",
     "BackendUnavailable",
+    "BadGradient",
     "BadImage",
     "BadSubmission",
+    "CannotConvert",
     "ChecksumMismatch",
     "ChimeraError",
     "KernelDied",
     "NotebookFailed",
+    "NothingToControl",
+    "NothingToConvert",
     "UnknownName",
 ]
 
@@ -43,12 +47,28 @@ class BackendDied(ChimeraError):
     """A backend's worker process ended, crashed or stopped answering in the middle of its work."""
 
 
+class BadGradient(ChimeraError, RuntimeError):
+    """A gradient that an optimizer cannot use: sparse, complex or not finite (a RuntimeError, as in torch.optim)."""
+
+
 class BadImage(ChimeraError):
     """An image has the wrong shape, depth or format."""
 
 
 class BadSubmission(ChimeraError):
     """A submission archive breaks one of the organisers' rules."""
+
+
+class CannotConvert(ChimeraError):
+    """A layer that would go on multiplying by its full-precision weight, were it made ternary."""
+
+
+class NothingToConvert(ChimeraError):
+    """A model without a layer that could become ternary, or a ``skip`` that fits nothing or leaves nothing."""
+
+
+class NothingToControl(ChimeraError):
+    """A model without a layer whose share of zero weights is decided by a threshold."""
 
 
 class NotebookFailed(ChimeraError):
