@@ -249,14 +249,38 @@ def test_ctrl_c_is_no_crash(run, folder, tmp_path, monkeypatch):
     assert run(*words(folder, tmp_path / "out"))[0] == 130
 
 
-def test_ctrl_c_leaves_no_report_and_the_next_run_finishes(run, folder, pictures, tmp_path):
-    output = tmp_path / "out"
-    assert run(*words(folder, output))[0] == 0
+SLOW = """
+NAME = "slow"
+LIBRARY = "numpy"
+INSTALL = "nothing"
+
+def start(network, options, executor):
+    import os, time
+    import numpy as np
+    run = executor.Executor(*executor.read(network), lambda a, b, out: np.matmul(a, b, out=out))
+
+    def predict(image):
+        if os.path.exists({flag!r}):
+            time.sleep(0.05)
+        return run.predict(image)
+
+    return predict, {{"version": "1", "kernels": "none", "path": __file__}}
+"""
+
+
+def test_ctrl_c_leaves_no_report_and_the_next_run_finishes(run, folder, pictures, tmp_path, monkeypatch):
+    """One backend takes its time until the signal, so that the audit cannot be over before."""
+    output, flag = tmp_path / "out", tmp_path / "slowly"
+    (tmp_path / "slow.py").write_text(SLOW.format(flag=str(flag)))
+    monkeypatch.setenv("CHIMERA_BACKENDS", str(tmp_path / "slow.py"))
+    asked = [*words(folder, output)[:-1], "openblas,slow"]
+    assert run(*asked)[0] == 0
+    flag.touch()
     for number in range(600):
         (folder / f"more {number:03d}.png").write_bytes(
             png_bytes((pictures[number % 12] + number % 50).astype("uint8"))
         )
-    command = [sys.executable, "-m", "chimera_lib.cli", "images", "audit", *map(str, words(folder, output))]
+    command = [sys.executable, "-m", "chimera_lib.cli", "images", "audit", *map(str, asked)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     end = time.monotonic() + 120
     while len(list(output.glob(".chimera-audit/*.npz"))) < 2:
@@ -267,8 +291,9 @@ def test_ctrl_c_leaves_no_report_and_the_next_run_finishes(run, folder, pictures
     said, error = process.communicate(timeout=60)
     assert process.returncode == 130 and said == "" and "interrupted" in error
     assert not psutil.wait_procs(workers, timeout=20)[1], "a worker outlives the audit"
+    flag.unlink()
     kept = {path: path.stat().st_mtime_ns for path in output.glob(".chimera-audit/*.npz")}
     assert kept and not list(output.glob("report*")), "the report of the earlier audit has gone"
-    assert run(*words(folder, output))[0] == 0
+    assert run(*asked)[0] == 0
     assert sorted(path.name for path in output.iterdir()) == ["report.html", "report.json"]
     assert json.loads((output / "report.json").read_text())["images"]["n"] == 604
