@@ -1,0 +1,7 @@
+"""The ``chimera ternary`` verbs: parse, call, print. One file a kind of work; each registers its verbs on ``app``."""
+
+from __future__ import annotations
+
+from chimera_lib.ternary.commands.options import app
+
+__all__ = ["app"]

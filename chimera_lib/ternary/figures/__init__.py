@@ -1,0 +1,1 @@
+"""Figures of part III's notebooks, one module to a notebook."""
