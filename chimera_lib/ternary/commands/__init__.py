@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from chimera_lib.ternary.commands import quant_modes
 from chimera_lib.ternary.commands.options import app
 
-__all__ = ["app"]
+__all__ = ["app", "quant_modes"]
