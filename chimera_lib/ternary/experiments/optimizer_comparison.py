@@ -16,7 +16,7 @@ import numpy as np
 from chimera_lib import stats
 from chimera_lib.errors import UnknownName
 from chimera_lib.ternary.experiments import trial, tuning
-from chimera_lib.ternary.experiments.trial import BASELINE, CONTENDERS, RAISED
+from chimera_lib.ternary.experiments.trial import BASELINE, CONTENDERS, RAISED, logarithms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -31,13 +31,15 @@ __all__ = ["Row", "compare", "contenders", "with_holm"]
 class Row:
     """One optimizer on one problem, over the reported seeds.
 
+    Losses of different seeds differ by factors, so that all averages are of the logarithm of the loss: ``loss`` is a
+    geometric mean, ``difference`` a ratio of two, less 1.
+
     Attributes:
         learning_rate: what its steps used.
         tuned: how it was found; None where it was given.
         losses: final losses without noise, one a seed; infinite where one diverged.
-        differences: losses less AdamW's from the same seeds; empty for AdamW, or where a trial of the two diverged.
-        reference: mean loss of AdamW, or NaN where it diverged.
-        p: of the paired t test that the mean difference is 0; None where there are no differences.
+        log_ratios: ln(loss / AdamW's loss from the same seed); empty for AdamW, or where a trial of the two diverged.
+        p: of the paired t test that the mean of these is 0; None where there are none.
         p_holm: the same, corrected for the number of tests in the table.
         step_ms: median of the optimizer's step, without warm-up steps, over the seeds.
         state_bytes, psi_bytes: of the optimizer's whole state, and of ψ in it.
@@ -49,8 +51,7 @@ class Row:
     learning_rate: float
     tuned: Tuned | None
     losses: tuple[float, ...]
-    differences: tuple[float, ...]
-    reference: float
+    log_ratios: tuple[float, ...]
     p: float | None
     p_holm: float | None
     step_ms: float
@@ -70,44 +71,37 @@ class Row:
 
     @property
     def loss(self) -> float:
-        """Mean loss, infinite where a seed diverged."""
-        return float(np.mean(self.losses))
+        """Geometric mean of the losses, infinite where a seed diverged."""
+        return float(np.exp(np.mean(logarithms(self.losses))))
 
     @property
     def loss_ci(self) -> stats.Interval | None:
-        """Student's 95 % interval of the mean loss."""
-        return None if self.diverged else stats.student(self.losses)
+        """Its 95 % interval: Student's, of the logarithms."""
+        return None if self.diverged else stats.Interval(*np.exp(stats.student(logarithms(self.losses))).tolist())
 
     @property
     def difference(self) -> float | None:
-        """Mean difference to AdamW from the same seeds: below 0 is better than AdamW."""
-        return float(np.mean(self.differences)) if self.differences else None
+        """Loss over AdamW's, less 1: -0.05 is a loss 5 % lower than AdamW's. None where there is no ratio."""
+        return math.expm1(float(np.mean(self.log_ratios))) if self.log_ratios else None
 
     @property
     def difference_ci(self) -> stats.Interval | None:
-        """Student's 95 % interval of the mean difference."""
-        return stats.student(self.differences) if self.differences else None
+        """Its 95 % interval: Student's, of the paired log ratios."""
+        return _ratio(stats.student(self.log_ratios)) if self.log_ratios else None
 
     @property
     def bootstrap_ci(self) -> stats.Interval | None:
-        """The bootstrap's percentile interval of the mean difference, which assumes no normal distribution."""
-        return stats.bootstrap(self.differences, statistic="mean") if self.differences else None
-
-    @property
-    def relative(self) -> tuple[float, float, float] | None:
-        """Mean difference and its Student interval as shares of AdamW's mean loss."""
-        if self.difference is None or self.difference_ci is None or not self.reference > 0:
-            return None
-        return (
-            self.difference / self.reference,
-            self.difference_ci.low / self.reference,
-            self.difference_ci.high / self.reference,
-        )
+        """The bootstrap's percentile interval of the same, which assumes no normal distribution."""
+        return _ratio(stats.bootstrap(self.log_ratios, statistic="mean")) if self.log_ratios else None
 
     @property
     def edge(self) -> str:
         """``"lowest"`` or ``"highest"`` where the tuned learning rate is an end of the grid."""
         return self.tuned.edge if self.tuned else ""
+
+
+def _ratio(interval: stats.Interval) -> stats.Interval:
+    return stats.Interval(*np.expm1(interval).tolist())
 
 
 def contenders(names: Iterable[str] | None = None) -> list[str]:
@@ -161,9 +155,9 @@ def compare(
 
 def _row(task: Task, name: str, lr: float, tuned: Tuned | None, trials: Sequence[Trial], first: Row | None) -> Row:
     losses = tuple(one.loss for one in trials)
-    comparable = first is not None and np.isfinite([*losses, *first.losses]).all()
-    differences = tuple(a - b for a, b in zip(losses, first.losses, strict=True)) if first and comparable else ()
-    reference = float(np.mean(first.losses if first else losses))
+    ratios: tuple[float, ...] = ()
+    if first is not None and np.isfinite([*losses, *first.losses]).all():
+        ratios = tuple((logarithms(losses) - logarithms(first.losses)).tolist())
     times = [one.step_ms for one in trials if math.isfinite(one.step_ms)]
     return Row(
         task=task,
@@ -171,9 +165,8 @@ def _row(task: Task, name: str, lr: float, tuned: Tuned | None, trials: Sequence
         learning_rate=lr * CONTENDERS[name].factor,
         tuned=tuned,
         losses=losses,
-        differences=differences,
-        reference=reference if math.isfinite(reference) else math.nan,
-        p=_paired_t(differences) if differences else None,
+        log_ratios=ratios,
+        p=_paired_t(ratios) if ratios else None,
         p_holm=None,
         step_ms=float(np.median(times)) if times else math.nan,
         state_bytes=trials[0].state_bytes,
@@ -182,12 +175,12 @@ def _row(task: Task, name: str, lr: float, tuned: Tuned | None, trials: Sequence
     )
 
 
-def _paired_t(differences: Sequence[float]) -> float:
+def _paired_t(ratios: Sequence[float]) -> float:
     from scipy.stats import ttest_1samp
 
-    if np.ptp(differences) == 0:  # no spread: certain of any difference there is, and scipy would warn
-        return 1.0 if differences[0] == 0 else 0.0
-    return float(ttest_1samp(differences, 0.0).pvalue)
+    if np.ptp(ratios) == 0:  # no spread: certain of any difference there is, and scipy would warn
+        return 1.0 if ratios[0] == 0 else 0.0
+    return float(ttest_1samp(ratios, 0.0).pvalue)
 
 
 def with_holm(rows: Sequence[Row]) -> list[Row]:

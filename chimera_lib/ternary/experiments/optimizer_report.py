@@ -24,12 +24,17 @@ def verdict(row: Row) -> str:
     return "better" if row.difference < 0 else "worse"
 
 
+def totals(rows: Sequence[Row]) -> dict[str, int]:
+    """How many comparisons with AdamW came out better, worse, without a difference seen, or diverged."""
+    said = [verdict(row) for row in rows]
+    return {word: said.count(word) for word in ("better", "worse", "no difference seen", "diverged")}
+
+
 def metrics(rows: Sequence[Row], prefix: str = "") -> dict[str, Any]:
     """Metrics for ``chimera_lib.recorded.write``, named ``{prefix}{problem}_{optimizer}_...``.
 
-    ``loss``, ``difference`` (to AdamW, same seeds) and ``relative`` (of AdamW's mean loss) carry n and a 95 % Student
-    interval, ``difference_bootstrap`` the bootstrap's. What a divergence leaves without a number is left out;
-    ``diverged`` counts the seeds.
+    ``loss`` and ``difference`` (a share of AdamW's loss) carry n and Student's 95 % interval, ``difference_bootstrap``
+    the bootstrap's. What a divergence leaves without a number is left out; ``diverged`` counts the seeds.
     """
     found: dict[str, Any] = {}
     for row in rows:
@@ -44,8 +49,6 @@ def metrics(rows: Sequence[Row], prefix: str = "") -> dict[str, Any]:
             found[f"{name}_difference"] = {"value": row.difference, "n": row.n, "ci": row.difference_ci}
             found[f"{name}_difference_bootstrap"] = {"value": row.difference, "n": row.n, "ci": row.bootstrap_ci}
             found[f"{name}_p_holm"] = row.p_holm
-        if row.relative is not None and row.difference is not None:
-            found[f"{name}_relative"] = {"value": row.relative[0], "n": row.n, "ci": row.relative[1:]}
         if math.isfinite(row.step_ms):
             found[f"{name}_step_ms"] = row.step_ms
         found[f"{name}_state_bytes"] = row.state_bytes
@@ -53,7 +56,7 @@ def metrics(rows: Sequence[Row], prefix: str = "") -> dict[str, Any]:
 
 
 def as_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Rows for ``plotting.table``: differences in percent of AdamW's mean loss."""
+    """Rows for ``plotting.table``: differences in percent of AdamW's loss."""
     return [
         {
             "problem": row.task.problem,
@@ -61,8 +64,8 @@ def as_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
             "learning rate": row.learning_rate,
             "edge of grid": row.edge,
             "loss": row.loss if math.isfinite(row.loss) else None,
-            "% to AdamW": 100 * row.relative[0] if row.relative else None,
-            "95 % interval": f"{_percent(row.relative[1])} to {_percent(row.relative[2])}" if row.relative else "",
+            "% to AdamW": None if row.difference is None else 100 * row.difference,
+            "95 % interval": _interval(row),
             "p (Holm)": row.p_holm,
             "diverged": row.diverged,
             "verdict": verdict(row),
@@ -74,32 +77,31 @@ def as_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def as_text(rows: Sequence[Row]) -> str:
     """A table of fixed width, one line a row."""
     head = ("problem", "optimizer", "lr", "edge", "loss", "to AdamW", "95 % interval", "p Holm", "ms/step", "bytes")
-    lines = [head]
-    for row in rows:
-        relative = row.relative
-        lines.append(
-            (
-                row.task.problem,
-                row.optimizer,
-                f"{row.learning_rate:.4g}",
-                row.edge or "-",
-                f"{row.loss:.4g}" if not row.diverged else f"{row.diverged} of {row.n} diverged",
-                f"{_percent(relative[0])} %" if relative else "-",
-                f"{_percent(relative[1])} to {_percent(relative[2])}" if relative else "-",
-                f"{row.p_holm:.3g}" if row.p_holm is not None else "-",
-                f"{row.step_ms:.3f}",
-                str(row.state_bytes),
-            )
-        )
+    lines = [head, *(_line(row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+    padded = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+    return "\n".join(line.rstrip() for line in padded)
+
+
+def _line(row: Row) -> tuple[str, ...]:
+    return (
+        row.task.problem,
+        row.optimizer,
+        f"{row.learning_rate:.4g}",
+        row.edge or "-",
+        f"{row.diverged} of {row.n} diverged" if row.diverged else f"{row.loss:.4g}",
+        "-" if row.difference is None else f"{_percent(row.difference)} %",
+        _interval(row) or "-",
+        "-" if row.p_holm is None else f"{row.p_holm:.2g}",
+        f"{row.step_ms:.3f}",
+        str(row.state_bytes),
+    )
+
+
+def _interval(row: Row) -> str:
+    between = row.difference_ci
+    return "" if between is None else f"{_percent(between.low)} to {_percent(between.high)}"
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:+.2f}" if abs(share) < 1 else f"{100 * share:+.3g}"
-
-
-def totals(rows: Sequence[Row]) -> dict[str, int]:
-    """How many comparisons with AdamW came out better, worse, without a difference seen, or diverged."""
-    said = [verdict(row) for row in rows]
-    return {word: said.count(word) for word in ("better", "worse", "no difference seen", "diverged")}

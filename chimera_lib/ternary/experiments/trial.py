@@ -16,18 +16,19 @@ from chimera_lib.ternary.optimizers.diagnostics import state_bytes
 from chimera_lib.ternary.optimizers.gate import expected_kappa
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import nn
     from torch.optim import Optimizer
 
     Watch = Callable[[int, float, float, Optimizer], None]
 
-__all__ = ["BASELINE", "BIAS", "CONTENDERS", "RAISED", "Contender", "Task", "Trial", "make", "run"]
+__all__ = ["BASELINE", "BIAS", "CONTENDERS", "RAISED", "Contender", "Task", "Trial", "logarithms", "make", "run"]
 
 BASELINE = "adamw"
 RAISED = "adamw_raised"  # a control: AdamW at the learning rate that the published gate amounts to on noise
 BIAS = expected_kappa(0.1, 0.9)  # 1.029
+LEAST = 1e-12  # losses below are taken for it, as a loss of zero has no logarithm
 WARM_UP = 10  # steps that timings skip
 
 
@@ -157,3 +158,8 @@ def typical(times: list[float]) -> float:
     """The median of step times without the first ``WARM_UP``; of all where there are no others; NaN of none."""
     kept = times[WARM_UP:] or times
     return float(np.median(kept)) if kept else math.nan
+
+
+def logarithms(losses: Sequence[float]) -> np.ndarray:
+    """ln of losses, at least 0 each, shape (n,); infinite where they are."""
+    return np.log(np.maximum(np.asarray(losses, dtype=np.float64), LEAST))

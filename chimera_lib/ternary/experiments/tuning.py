@@ -29,9 +29,9 @@ class Tuned:
     """What tuning chose, and from what.
 
     Attributes:
-        learning_rate: of the least mean loss; the lesser one of two that are equal; the least where all diverged.
+        learning_rate: of the least loss; the lesser one of two that are equal; the least where all diverged.
         edge: ``"lowest"`` or ``"highest"`` where that is an end of the grid, so that a better one may lie outside.
-        losses: mean final loss without noise for each learning rate; infinite where any seed diverged.
+        losses: geometric mean of the final losses without noise, by learning rate; infinite where a seed diverged.
         n: tuning seeds.
     """
 
@@ -74,7 +74,11 @@ def tune(task: Task, optimizer: str, seeds: Sequence[int], runner: Runner = tria
         raise ChimeraError("no seeds to tune on: expected at least one")
     contender = trial.CONTENDERS.get(optimizer)
     grid = OPTIMIZERS[contender.optimizer].learning_rates if contender else LEARNING_RATES  # the runner names it
-    losses = {lr: float(np.mean([runner(task, optimizer, lr, seed).loss for seed in seeds])) for lr in grid}
+    losses = {lr: _mean([runner(task, optimizer, lr, seed).loss for seed in seeds]) for lr in grid}
     best = min(losses, key=lambda lr: losses[lr])
     ends = {min(grid): "lowest", max(grid): "highest"}
     return Tuned(optimizer, best, ends.get(best, ""), losses, len(seeds))
+
+
+def _mean(losses: Sequence[float]) -> float:
+    return float(np.exp(np.mean(trial.logarithms(losses))))
