@@ -63,6 +63,10 @@ class CannotConvert(ChimeraError):
     """A layer that would go on multiplying by its full-precision weight, were it made ternary."""
 
 
+class Diverged(ChimeraError):
+    """A training run whose loss is no longer a finite number."""
+
+
 class NothingToConvert(ChimeraError):
     """A model without a layer that could become ternary, or a ``skip`` that fits nothing or leaves nothing."""
 

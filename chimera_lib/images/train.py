@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
+from chimera_lib.augmentation import as_batch, crops
 from chimera_lib.errors import ChimeraError, UnknownName
 from chimera_lib.images import models
 
@@ -71,24 +72,6 @@ def check_device(name: str) -> None:
         raise UnknownName("device", name, ("cpu", "cuda"))
     if name == "cuda" and not torch.cuda.is_available():
         raise ChimeraError("device cuda: this torch sees no CUDA GPU; train with --device cpu")
-
-
-def as_batch(images: np.ndarray) -> torch.Tensor:
-    """uint8 (N, 32, 32, 3) to float32 (N, 3, 32, 32) in [0, 1]."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255)
-
-
-def crops(x: torch.Tensor, side: int, pad: int, rng: torch.Generator) -> torch.Tensor:
-    """Random flips and random crops of ``side`` pixels from the reflect-padded batch x (B, 3, H, W)."""
-    n, _, height, _ = x.shape
-    flip = torch.rand(n, generator=rng) < 0.5
-    x = torch.where(flip.view(n, 1, 1, 1), x.flip(3), x)
-    x = F.pad(x, (pad,) * 4, mode="reflect")
-    slack = height + 2 * pad - side
-    top, left = (torch.randint(slack + 1, (n, 1), generator=rng) for _ in range(2))
-    rows = top + torch.arange(side)  # (B, side)
-    columns = left + torch.arange(side)
-    return x[torch.arange(n).view(n, 1, 1), :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def accuracy(model: nn.Module, images: np.ndarray, labels: np.ndarray, device: str = "cpu") -> float:

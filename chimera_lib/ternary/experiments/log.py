@@ -70,10 +70,15 @@ class Log:
         if path is not None:
             try:
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
-                _end_last_line(Path(path))
+                end_last_line(Path(path))
                 self._file = Path(path).open("a", encoding="utf-8")  # noqa: SIM115  (open as long as the log is)
             except OSError as error:
                 raise ChimeraError(f"--log-jsonl {path}: {error.strerror}; name a file that can be written") from error
+
+    @property
+    def open(self) -> bool:
+        """Whether records go anywhere: what is dear to compute for them may be left out otherwise."""
+        return self._file is not None
 
     def write(self, record_type: str, **values: Any) -> dict[str, Any]:
         """Append a record, and return it.
@@ -103,9 +108,10 @@ class Log:
         return record
 
     def close(self) -> None:
-        """Close the file; a closed log can no longer be written to."""
+        """Close the file; what is written afterwards goes nowhere."""
         if self._file is not None:
             self._file.close()
+            self._file = None
 
     def __enter__(self) -> Log:
         return self
@@ -155,7 +161,7 @@ def policy_fields(group: Mapping[str, Any]) -> dict[str, Any]:
     return {field: group.get(option) for field, option in named.items()}
 
 
-def _end_last_line(path: Path) -> None:
+def end_last_line(path: Path) -> None:
     """Cut off a last line that a killed process left without its end, so that the next record stands by itself."""
     if not path.exists():
         return
