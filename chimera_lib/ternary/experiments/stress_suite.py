@@ -1,27 +1,26 @@
 """All stress problems by all optimizers, in a folder in which an interrupted suite goes on where it stopped.
 
-``settings.json`` says what every trial of the folder has in common, ``rows.jsonl`` holds one line a trial; a trial
-whose (problem, optimizer, learning rate, seed) is there is not run again.
+The folder's ``rows.jsonl`` holds one line a trial; a trial whose (problem, optimizer, learning rate, seed) is there is
+not run again.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tqdm.auto import tqdm
 
 from chimera_lib.errors import ChimeraError
 from chimera_lib.ternary.experiments import optimizer_comparison, trial
 from chimera_lib.ternary.experiments.problems import PROBLEMS
+from chimera_lib.ternary.experiments.rows import Rows
 from chimera_lib.ternary.experiments.trial import RAISED, Task, Trial
 from chimera_lib.ternary.optimizers import LEARNING_RATES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from chimera_lib.ternary.experiments.optimizer_comparison import Row
@@ -35,16 +34,37 @@ SHARED: tuple[str, ...] = (  # of the second table: AdamW, and all that AdamW's 
 )
 
 
+class Key(NamedTuple):
+    """What tells a trial of a folder from the others."""
+
+    problem: str
+    optimizer: str
+    lr: float
+    seed: int
+
+
+def _as_row(done: Trial) -> dict[str, Any]:
+    """A trial as JSON can say it: null for a loss that is infinite and a time that is not known."""
+    numbers = dataclasses.asdict(done)
+    return {name: None if value is None or not math.isfinite(value) else value for name, value in numbers.items()}
+
+
+def _trial(row: Mapping[str, Any]) -> Trial:
+    missing = {"loss": math.inf, "step_ms": math.nan}
+    numbers = {field.name: row[field.name] for field in dataclasses.fields(Trial)}
+    return Trial(**{name: missing.get(name) if value is None else value for name, value in numbers.items()})
+
+
 class Keeping:
     """A runner that keeps its trials in a folder and takes from there those it has.
 
     Args:
-        folder: made where missing; None keeps trials in memory only.
+        folder: made where missing, for its ``rows.jsonl``; None keeps trials in memory only.
         steps, sparsity, noise_scale: what all tasks of the folder have in common.
         runner: what runs a trial that is not there.
 
     Raises:
-        ChimeraError: the folder holds trials of other settings, or cannot be written.
+        ChimeraError: the folder holds trials of other settings, or something else.
     """
 
     def __init__(
@@ -52,77 +72,28 @@ class Keeping:
     ) -> None:
         self.settings = {"steps": steps, "sparsity": sparsity, "noise_scale": noise_scale}
         self.runner = runner
-        self.path: Path | None = None
-        self.trials: dict[tuple[str, str, float, int], Trial] = {}
-        if folder is not None:
+        self.rows = None if folder is None else Rows(folder / "rows.jsonl", self.settings)
+        kept = self.rows.rows if self.rows else []
+        self.trials: dict[Key, Trial] = {}
+        for row in kept:
             try:
-                folder.mkdir(parents=True, exist_ok=True)
-                self._begin(folder)
-            except OSError as error:
-                raise ChimeraError(f"{folder}: {error.strerror}; name a folder that can be written") from error
-
-    def _begin(self, folder: Path) -> None:
-        head = folder / "settings.json"
-        self.path = folder / "rows.jsonl"
-        if head.exists():
-            try:
-                before = json.loads(head.read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise ChimeraError(f"{head} is no JSON ({error}): name another folder, or delete this one") from error
-            if before != self.settings:
-                raise ChimeraError(
-                    f"{folder} holds trials of {before}, not of {self.settings}: name another folder, or delete it"
-                )
-            self._read()
-        elif self.path.exists():
-            raise ChimeraError(f"{folder} holds rows.jsonl without settings.json: name another folder, or delete it")
-        else:
-            partial = head.with_name(f".settings.{os.getpid()}.partial")
-            partial.write_text(json.dumps(self.settings) + "\n", encoding="utf-8")
-            partial.replace(head)
-
-    def _read(self) -> None:
-        """Take the kept trials; what a killed process left of a last line is cut off."""
-        assert self.path is not None
-        if not self.path.exists():
-            return
-        content = self.path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):
-            with self.path.open("rb+") as file:
-                file.truncate(len(whole))
-        for number, line in enumerate(whole.decode("utf-8").splitlines(), 1):
-            try:
-                row = json.loads(line)
-                key = (row.pop("problem"), row.pop("optimizer"), row.pop("lr"), row.pop("seed"))
-                missing = {"loss": math.inf, "step_ms": math.nan}  # JSON has neither
-                self.trials[key] = Trial(**{**row, **{name: missing[name] for name in missing if row[name] is None}})
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise ChimeraError(f"{self.path}, line {number}: no trial of this suite; delete that line") from error
+                self.trials[Key(*(row[name] for name in Key._fields))] = _trial(row)
+            except (KeyError, TypeError) as error:
+                raise ChimeraError(f"{folder}/rows.jsonl: {row} is no trial of this suite; delete that line") from error
 
     def __call__(self, task: Task, name: str, lr: float, seed: int) -> Trial:
         """The kept trial, or a new one that is kept."""
-        key = (task.problem, name, lr, seed)
+        key = Key(task.problem, name, lr, seed)
         if key not in self.trials:
-            done = self.trials[key] = self.runner(task, name, lr, seed)
-            if self.path is not None:
-                with self.path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(_as_line(key, done), allow_nan=False) + "\n")
+            done = self.runner(task, name, lr, seed)
+            if self.rows:
+                self.rows.add([{**key._asdict(), **_as_row(done)}])
+            self.trials[key] = done
         return self.trials[key]
 
     def task(self, problem: str) -> Task:
         """The task of a problem, with the settings of this folder."""
         return Task(problem, **self.settings)  # type: ignore[arg-type]
-
-
-def _as_line(key: tuple[str, str, float, int], done: Trial) -> dict[str, Any]:
-    named = dict(zip(("problem", "optimizer", "lr", "seed"), key, strict=True))
-    numbers = {name: value if _sayable(value) else None for name, value in dataclasses.asdict(done).items()}
-    return {**named, **numbers}
-
-
-def _sayable(value: float | None) -> bool:
-    return value is None or math.isfinite(value)
 
 
 def tuned(
