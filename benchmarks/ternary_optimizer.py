@@ -9,17 +9,13 @@ moment on a busy machine; printed are medians over the repeats and their 95 % bo
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import reporting
 import torch
 
-from chimera_lib import recorded, stats
-from chimera_lib.errors import ChimeraError
 from chimera_lib.ternary.optimizers import Chimera21
 
 if TYPE_CHECKING:
@@ -40,7 +36,6 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, bool]]] = {  # options of ours,
     "int8": ({"psi_storage": "int8"}, FOREACH),
     "int8_compiled": ({"psi_storage": "int8", "compiled": True}, FUSED),
 }
-CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 def shapes(size: str) -> Sequence[tuple[int, ...]]:
@@ -84,47 +79,33 @@ def compare(size: str, name: str, repeats: int, clock: Callable[[], float]) -> t
 
 def arguments(words: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
-
-    def whole(text: str) -> int:
-        if not text.isdecimal() or not 2 <= int(text) <= 1000:
-            raise argparse.ArgumentTypeError(f"{text}: expected a whole number from 2 to 1000")
-        return int(text)
-
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n\n")[0])
     add = parser.add_argument
     add("--sizes", nargs="+", choices=list(STEPS), default=list(STEPS), help="parameters to step")
     add("--cases", nargs="+", choices=list(CASES), default=list(CASES), help="options to step them with")
-    add("--repeats", type=whole, default=15, help="pairs of timings")
-    add("--threads", type=whole, default=None, help="threads of torch, one where not given")
-    add("--clock", choices=list(CLOCKS), default="wall", help="cpu: processor time, on a busy machine")
+    add("--repeats", type=reporting.whole(2, 1000), default=15, help="pairs of timings")
+    add("--threads", type=reporting.whole(1, 256), default=1, help="threads of torch")
+    add("--clock", choices=list(reporting.CLOCKS), default="wall", help="cpu: processor time, on a busy machine")
     add("--record", type=Path, help="write the metrics to this JSON file too")
     return parser.parse_args(words)
 
 
 def run(chosen: argparse.Namespace) -> None:
     """Measure, print and record what was asked for."""
-    torch.set_num_threads(chosen.threads or 1)
-    print(f"{chosen.clock} time of a step, {chosen.threads or 1} thread(s); medians of {chosen.repeats} repeats")
-    print(f"{'size':<10}{'case':<15}{'peer':<16}{'ours, ms':>9}{'peer, ms':>9}  ratio [95 % interval]   bar {BAR}")
+    torch.set_num_threads(chosen.threads)
+    print(f"{chosen.clock} time of a step, {chosen.threads} thread(s); medians of {chosen.repeats} repeats")
+    print(f"{'size':<10}{'case':<20}{'peer':<16}{'ours, ms':>9}{'peer, ms':>9}  ratio [95 % interval]   bar {BAR}")
     metrics: dict[str, Any] = {}
     for size in chosen.sizes:
         for name in chosen.cases:
-            ours, peer = compare(size, name, chosen.repeats, CLOCKS[chosen.clock])
-            ratios = ours / peer
-            ratio, (low, high) = float(np.median(ratios)), stats.bootstrap(ratios)
+            ours, peer = compare(size, name, chosen.repeats, reporting.CLOCKS[chosen.clock])
+            metric = metrics[f"{size}_{name}_ratio"] = reporting.ratio(ours, peer)
             against = f"AdamW({next(iter(CASES[name][1]))})"
-            met = "met" if ratio <= BAR else "not met"
+            met = "met" if metric["value"] <= BAR else "not met"
             times = f"{np.median(ours):>9.3f}{np.median(peer):>9.3f}"
-            print(f"{size:<10}{name:<15}{against:<16}{times}  {ratio:.2f} [{low:.2f}, {high:.2f}]   {met}", flush=True)
-            metrics[f"{size}_{name}_ratio"] = {"value": ratio, "n": chosen.repeats, "ci": [low, high]}
-    if chosen.record:
-        recorded.write(chosen.record, shlex.join(["python", "benchmarks/ternary_optimizer.py", *sys.argv[1:]]), metrics)
-        print(f"metrics in {chosen.record}")
+            print(f"{size:<10}{name:<20}{against:<16}{times}  {reporting.said(metric, 2)}   {met}", flush=True)
+    reporting.record(chosen.record, "ternary_optimizer.py", metrics)
 
 
 if __name__ == "__main__":
-    try:
-        run(arguments(sys.argv[1:]))
-    except (ChimeraError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    reporting.main(run, arguments)

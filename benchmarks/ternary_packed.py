@@ -17,18 +17,16 @@ from __future__ import annotations
 
 import argparse
 import random
-import shlex
-import sys
 import time
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import reporting
 import torch
 from torch import Tensor, nn
 
-from chimera_lib import recorded, stats
 from chimera_lib.errors import ChimeraError
 from chimera_lib.ternary.layers import BitLinear
 from chimera_lib.ternary.packed import matvec
@@ -143,15 +141,14 @@ def speed(setting: str, seconds: Mapping[str, np.ndarray]) -> tuple[list[str], d
     lines = [f"\n{setting}", f"{'':<28}{'x fp32, median of turns':>28}{'shortest':>10}   bar"]
     metrics: dict[str, Any] = {}
     for name, values in seconds.items():
-        ratios = seconds[BASE] / values
-        middle, interval = float(np.median(ratios)), stats.bootstrap(ratios)
+        metric = reporting.ratio(seconds[BASE], values)
         shortest = float(seconds[BASE].min() / values.min())
         bar = BARS.get(f"{setting}: {name}")
-        said = "" if bar is None else f"{bar} {'met' if middle >= bar else 'NOT met'}"
-        lines.append(f"{name:<28}{middle:>12.2f} [{interval.low:.2f}, {interval.high:.2f}]{shortest:>12.2f}   {said}")
+        said = "" if bar is None else f"{bar} {'met' if metric['value'] >= bar else 'NOT met'}"
+        lines.append(f"{name:<28}{reporting.said(metric, 2):>25}{shortest:>13.2f}   {said}")
         key = f"{setting.split()[0]}_{name}".replace("'", "").replace(",", "").replace(" ", "_").replace("-", "_")
-        metrics[f"{key}_over_fp32"] = {"value": middle, "n": len(ratios), "ci": interval}
-        metrics[f"{key}_over_fp32_shortest"] = {"value": shortest, "n": len(ratios)}
+        metrics[f"{key}_over_fp32"] = metric
+        metrics[f"{key}_over_fp32_shortest"] = {"value": shortest, "n": len(values)}
     return lines, metrics
 
 
@@ -185,26 +182,15 @@ def sizes(made: Contenders) -> tuple[list[str], dict[str, Any]]:
     return lines, metrics
 
 
-def number(least: int, most: int) -> Callable[[str], int]:
-    """A type for an option: a whole number between two others."""
-
-    def parse(text: str) -> int:
-        if not text.isdecimal() or not least <= int(text) <= most:
-            raise argparse.ArgumentTypeError(f"{text}: expected a whole number from {least} to {most}")
-        return int(text)
-
-    return parse
-
-
 def arguments(words: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n\n")[0])
     add = parser.add_argument
-    add("--size", type=number(16, 16384), default=4096, help="rows and columns of the weight, a multiple of 4")
-    add("--batch", type=number(2, 4096), default=128, help="rows of the batch")
-    add("--turns", type=number(2, 10_000), default=12, help=f"of {ROUNDS} calls of each contender")
-    add("--threads", type=number(1, 256), default=1, help="threads that torch may use")
-    add("--seed", type=number(0, 2**31), default=0, help="of the weights, inputs and the order of turns")
+    add("--size", type=reporting.whole(16, 16384), default=4096, help="rows and columns of the weight, a multiple of 4")
+    add("--batch", type=reporting.whole(2, 4096), default=128, help="rows of the batch")
+    add("--turns", type=reporting.whole(2, 10_000), default=12, help=f"of {ROUNDS} calls of each contender")
+    add("--threads", type=reporting.whole(1, 256), default=1, help="threads that torch may use")
+    add("--seed", type=reporting.whole(0, 2**31), default=0, help="of the weights, inputs and the order of turns")
     add("--record", type=Path, help="write the metrics to this JSON file too")
     return parser.parse_args(words)
 
@@ -235,16 +221,9 @@ def run(chosen: argparse.Namespace) -> None:
         print("\n".join(lines))
         metrics |= more
     metrics |= {f"left_out_{name}".replace(" ", "_"): reason for name, reason in left_out.items()}
-    if chosen.record:
-        words = ["python", "benchmarks/ternary_packed.py", *sys.argv[1:]]
-        recorded.write(chosen.record, shlex.join(words), metrics, {"packed": facts})
-        print(f"metrics in {chosen.record}")
+    reporting.record(chosen.record, "ternary_packed.py", metrics, {"packed": facts})
 
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore", DeprecationWarning)  # torch's own, of what its compiler imports
-    try:
-        run(arguments(sys.argv[1:]))
-    except (ChimeraError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    reporting.main(run, arguments)

@@ -21,8 +21,12 @@ if TYPE_CHECKING:
 __all__ = ["kernel", "numbers"]
 
 
+@functools.lru_cache(maxsize=16)
 def numbers(scalars: Scalars, decay: float, dtype: torch.dtype) -> Tensor:
-    """The numbers of a step as one tensor, so that a schedule changes values and never the compiled code."""
+    """The numbers of a step as one tensor, so that a schedule changes values and never the compiled code.
+
+    Parameters of one group and step share it: to make one takes as long as to step some ten thousand elements.
+    """
     return torch.tensor([*scalars._replace(root_inverse=1 / scalars.root), decay], dtype=dtype)
 
 
