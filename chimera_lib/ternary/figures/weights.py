@@ -29,7 +29,8 @@ def distributions(networks: Mapping[str, np.ndarray], kurtosis: Mapping[str, Seq
 
     figure, (top, bottom) = plt.subplots(2, 1, figsize=(6.4, 6.4), height_ratios=(1.5, 1))
     for colour, (name, values) in zip(COLOURS, networks.items(), strict=False):
-        top.hist(values, BINS, density=True, histtype="step", color=colour, linewidth=1.6, label=name)
+        density = np.histogram(values, BINS)[0] / (len(values) * (BINS[1] - BINS[0]))
+        top.stairs(density, BINS, baseline=None, color=colour, linewidth=1.6, label=name)
     x = np.linspace(-WIDEST, WIDEST, 400)
     top.plot(x, gaussian_density(x), color="black", linewidth=1.2, linestyle="--", label="Gaussian")
     top.set(xlabel=IN_GAMMAS, ylabel="density", yscale="log", ylim=(1e-4, 1.2))
@@ -39,6 +40,8 @@ def distributions(networks: Mapping[str, np.ndarray], kurtosis: Mapping[str, Seq
         bottom.plot(depth, values, "o", color=colour, markersize=4, label=name)
     bottom.axhline(0, color="black", linewidth=1.2, linestyle="--")
     bottom.set_yscale("symlog", linthresh=1)
+    ticks = (-1, 0, 1, 3, 10, 30)
+    bottom.set_yticks(ticks, [str(tick) for tick in ticks])
     bottom.set(xlabel="depth of the layer (0: input, 1: output)", ylabel="excess kurtosis")
     return figure
 
