@@ -6,6 +6,7 @@ import argparse
 import shlex
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -15,7 +16,6 @@ from chimera_lib.errors import ChimeraError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     Chosen = TypeVar("Chosen")
 
@@ -31,6 +31,14 @@ def whole(least: int, most: int) -> Callable[[str], int]:
         return int(text)
 
     return read
+
+
+def file(text: str) -> Path:
+    """The type of ``--record``: a file that can be made, asked before the measuring and not after it."""
+    path = Path(text)
+    if path.is_dir() or any(parent.exists() and not parent.is_dir() for parent in path.parents):
+        raise argparse.ArgumentTypeError(f"{text}: expected a file to write, such as book/recorded/name.json")
+    return path
 
 
 def ratio(above: np.ndarray, below: np.ndarray) -> dict[str, Any]:

@@ -14,7 +14,6 @@ import argparse
 import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,7 +82,7 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     add("--threads", type=reporting.whole(1, 256), default=1, help="threads of torch")
     add("--allocator", nargs="+", choices=[KEEP, DEFAULT], default=[KEEP], help="freed memory is kept, or as usual")
     add("--clock", choices=list(reporting.CLOCKS), default="wall", help="cpu: processor time, on a busy machine")
-    add("--record", type=Path, help="write the metrics to this JSON file too")
+    add("--record", type=reporting.file, help="write the metrics to this JSON file too")
     return parser.parse_args(words)
 
 

@@ -9,7 +9,6 @@ moment on a busy machine; printed are medians over the repeats and their 95 % bo
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -86,7 +85,7 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     add("--repeats", type=reporting.whole(2, 1000), default=15, help="pairs of timings")
     add("--threads", type=reporting.whole(1, 256), default=1, help="threads of torch")
     add("--clock", choices=list(reporting.CLOCKS), default="wall", help="cpu: processor time, on a busy machine")
-    add("--record", type=Path, help="write the metrics to this JSON file too")
+    add("--record", type=reporting.file, help="write the metrics to this JSON file too")
     return parser.parse_args(words)
 
 

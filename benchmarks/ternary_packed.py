@@ -19,7 +19,6 @@ import argparse
 import random
 import time
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -191,7 +190,7 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     add("--turns", type=reporting.whole(2, 10_000), default=12, help=f"of {ROUNDS} calls of each contender")
     add("--threads", type=reporting.whole(1, 256), default=1, help="threads that torch may use")
     add("--seed", type=reporting.whole(0, 2**31), default=0, help="of the weights, inputs and the order of turns")
-    add("--record", type=Path, help="write the metrics to this JSON file too")
+    add("--record", type=reporting.file, help="write the metrics to this JSON file too")
     return parser.parse_args(words)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,11 +15,13 @@ import pytest
 from chimera_lib import cifar10, recorded
 from chimera_lib.errors import AssetMissing
 from chimera_lib.images.campaign import Row
+from chimera_lib.ternary import allocator
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "images.py"
+FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
+SCRIPT = FOLDER / "images.py"
 TINY = ["--starts", "2", "--sides", "32", "--networks", "resnet20", "--evaluations", "60", "--oracle-calls", "4"]
 
 
@@ -32,8 +35,8 @@ def script() -> ModuleType:
     return module
 
 
-def call(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, SCRIPT, *words], capture_output=True, text=True, timeout=120)
+def call(*words: str, script: Path = SCRIPT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, script, *words], capture_output=True, text=True, timeout=120)
 
 
 def row(evaluations: int, found: bool, start: int = 0) -> Row:
@@ -122,3 +125,79 @@ def test_photographs_and_enlarged_pictures_have_the_settings_side(script: Module
     large = script.pictures_of(script.Setting("g", "resnet20", 48), 3)
     assert large.shape == (3, 48, 48, 3) and large.dtype == np.uint8
     assert abs(large.mean() - original.mean()) < 3
+
+
+STEP = ["--sizes", "resnet20", "--cases", "as_published", "one_by_one", "--repeats", "2"]
+LAYERS = ["--cases", "chimera", "lsq", "--batch", "2", "--side", "8", "--repeats", "2"]
+MINIATURES: dict[str, tuple[list[str], list[str], list[str]]] = {  # words, what is printed, metrics
+    "ternary_optimizer.py": (
+        STEP,
+        ["wall time of a step, 1 thread(s); medians of 2 repeats", "AdamW(foreach)", "bar 1.5"],
+        ["resnet20_as_published_ratio", "resnet20_one_by_one_ratio"],
+    ),
+    "ternary_layers.py": (
+        [*LAYERS, "--allocator", "default", "keep"],
+        ["freed memory is handled as the C library does by default", "bar 1.15"],
+        ["chimera_ratio_default_allocator", "lsq_ratio_default_allocator"],
+    ),
+    "ternary_packed.py": (
+        ["--size", "16", "--batch", "2", "--turns", "2"],
+        ["vector of 16", "batch of 2 x 16", "times smaller than fp32"],
+        ["vector_2bit_over_fp32", "batch_base3_over_fp32", "vector_bf16_over_fp32"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MINIATURES)
+def test_a_miniature_of_part_iii_prints_and_records_its_ratios_and_its_command(name: str, tmp_path: Path) -> None:
+    words, printed, metrics = MINIATURES[name]
+    record = tmp_path / "record.json"
+    done = call(f"--record={record}", *words, script=FOLDER / name)
+    assert done.returncode == 0, done.stderr
+    for text in printed:
+        assert text in done.stdout
+    content = recorded.read(record)
+    assert content["command"] == shlex.join(["python", f"benchmarks/{name}", *words, "--record", str(record)])
+    for metric in metrics:
+        ratio = content["metrics"][metric]
+        assert ratio["n"] == 2 and 0 < ratio["ci"][0] <= ratio["value"] <= ratio["ci"][1]
+
+
+def test_where_memory_can_be_kept_both_conditions_are_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if allocator.keep_memory():
+        record = tmp_path / "record.json"
+        script = FOLDER / "ternary_layers.py"
+        done = call(*LAYERS, "--record", str(record), script=script)
+        assert done.returncode == 0 and "freed memory is kept" in done.stdout
+        assert set(recorded.read(record)["metrics"]) == {"chimera_ratio", "lsq_ratio"}
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "4000000000")
+    refused = call(*LAYERS, "--allocator", "default", script=FOLDER / "ternary_layers.py")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: --allocator default with MALLOC_TRIM_THRESHOLD_ set")
+    assert refused.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "said"),
+    [
+        ("ternary_optimizer.py", ["--repeats", "1"], "1: expected a whole number from 2 to 1000"),
+        ("ternary_optimizer.py", ["--cases", "adam"], "invalid choice: 'adam'"),
+        ("ternary_layers.py", ["--side", "0"], "0: expected a whole number from 4 to 4096"),
+        ("ternary_layers.py", ["--allocator", "mine"], "invalid choice: 'mine'"),
+        ("ternary_packed.py", ["--threads", "-1"], "-1: expected a whole number from 1 to 256"),
+        ("ternary_packed.py", ["--record", "/"], "/: expected a file to write"),
+        ("ternary_layers.py", ["--record", __file__ + "/record.json"], "expected a file to write"),
+    ],
+)
+def test_what_a_benchmark_of_part_iii_cannot_measure_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, words: list[str], said: str
+) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    spec = importlib.util.spec_from_file_location(f"benchmark_{Path(name).stem}", FOLDER / name)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with pytest.raises(SystemExit) as refused:
+        module.arguments(words)
+    assert refused.value.code == 2
+    assert said in capsys.readouterr().err.splitlines()[-1]

@@ -62,7 +62,8 @@ def kernel(kind: Kind, device: str, clip: bool, gentle: bool) -> Kernel | None:
     draws = (kind.storage, kind.rounding) == ("int8", agreement_state.ROUNDINGS[0])
     packed = torch.ones(len(Scalars._fields) + 1)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # torch's compiler imports what torch deprecates
             for where in (target, grad):
                 compiled(where, grad, m, v, psi, packed, places if draws else None, key if draws else None)
     except (RuntimeError, ImportError) as error:

@@ -14,18 +14,21 @@ import pytest
 from chimera_lib import recorded
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import ModuleType
 
 SCRIPT = Path(__file__).resolve().parents[3] / "benchmarks" / "ternary_packed.py"
 
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
+def script() -> Iterator[ModuleType]:
     spec = importlib.util.spec_from_file_location("benchmark_of_packed_layers", SCRIPT)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(SCRIPT.parent))  # as when it is run
+        spec.loader.exec_module(module)
+        yield module
 
 
 def call(*words: str) -> subprocess.CompletedProcess[str]:
