@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from chimera_lib.errors import ChimeraError
+from chimera_lib.ternary.packed.codes import CODECS
 from chimera_lib.ternary.packed.layers import PACKED, NothingToPack, exchanged
 from chimera_lib.ternary.packed.storage import PackedTernary
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 Model = TypeVar("Model", bound=nn.Module)
 FORMAT, VERSION = "chimera-ternary-packed", "1"
 KINDS: dict[str, type[nn.Module]] = {"linear": nn.Linear, "conv2d": nn.Conv2d}
+DIMENSIONS = {"linear": 2, "conv2d": 4}  # of a weight
+DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 
 class BadPackedFile(ChimeraError):  # noqa: N818  (the class says what went wrong, as those of chimera_lib.errors do)
@@ -89,7 +92,8 @@ def load(path: Path | str, skeleton: Model | Callable[[], Model]) -> Model:
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
-        raise BadPackedFile(f"{path} does not fit {type(plan).__name__}: {error}") from error
+        said = " ".join(str(error).split())  # torch's error has a line for each kind of misfit
+        raise BadPackedFile(f"{path} does not fit {type(plan).__name__}: {said}") from error
     return model
 
 
@@ -130,9 +134,44 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, dict[str, Any]]]:
         )
     if metadata.get("sha256") != checksum(metadata, tensors):
         raise BadPackedFile(f"{path} has been altered since it was written (its sha256 differs): export it again")
-    tied = json.loads(metadata["tied"])
+    layers, tied = described(metadata, path)
+    if strange := [other for other in tied.values() if other not in tensors]:
+        raise BadPackedFile(f"{path} ties a tensor to {strange[0]!r}, which it does not hold: export it again")
     tensors |= {name: tensors[other] for name, other in tied.items()}
-    return tensors, json.loads(metadata["layers"])
+    return tensors, layers
+
+
+def described(metadata: Mapping[str, str], path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """The layers' configurations and the ties of a file's metadata, each of which is something `export` can write.
+
+    The sum does not vouch for them: another program can write a right one.
+    """
+    try:
+        layers, tied = (dict(json.loads(metadata[key])) for key in ("layers", "tied"))
+        wrong = next((name for name, config in layers.items() if not possible(config)), None)
+    except (ValueError, TypeError, KeyError) as error:
+        raise BadPackedFile(
+            f"{path} does not describe its layers as export does ({error!r}): export it again"
+        ) from error
+    if wrong is not None:
+        raise BadPackedFile(f"{path} describes layer {wrong!r} as {layers[wrong]}: no layer that export can write")
+    return layers, tied
+
+
+def possible(config: Mapping[str, Any]) -> bool:
+    """Whether a packed layer can have this configuration; raises KeyError or TypeError where an entry is missing."""
+    shape, scale = config["shape"], config["scale_shape"]
+    return (
+        config["kind"] in KINDS
+        and config["codec"] in CODECS
+        and len(shape) == DIMENSIONS[config["kind"]]
+        and all(type(size) is int and size >= 0 for size in shape)
+        and (not scale or len(scale) == len(shape))
+        and all(size == 1 or size == full for size, full in zip(scale, shape, strict=False))
+        and config["scales"] in (1, 2)
+        and config["dtype"] in DTYPES
+        and config["activation"] in (None, "int8")
+    )
 
 
 def distinct(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:

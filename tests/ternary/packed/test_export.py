@@ -227,6 +227,48 @@ def test_bytes_that_mean_nothing_are_refused_even_where_the_sum_is_right(tmp_pat
         load(path, small)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("layers", "{", "does not describe its layers as export does"),
+        ("layers", "[1]", "does not describe its layers as export does"),
+        ("layers", '{"3": {"kind": "linear"}}', "does not describe its layers as export does"),
+        ("tied", '{"0.bias": "nowhere"}', "ties a tensor to 'nowhere', which it does not hold"),
+        ({"kind": "conv3d"}, None, "describes layer '3' as"),
+        ({"codec": "4bit"}, None, "describes layer '3' as"),
+        ({"shape": [5, -16]}, None, "describes layer '3' as"),
+        ({"shape": [5, 16, 1]}, None, "describes layer '3' as"),
+        ({"scale_shape": [10**9, 1]}, None, "describes layer '3' as"),
+        ({"scales": 3}, None, "describes layer '3' as"),
+        ({"dtype": "load"}, None, "describes layer '3' as"),
+        ({"activation": "int4"}, None, "describes layer '3' as"),
+    ],
+)
+def test_a_description_that_was_forged_is_refused_even_where_the_sum_is_right(
+    tmp_path: Path, file: Path, key: str | dict[str, Any], value: str | None, said: str
+) -> None:
+    metadata, tensors = metadata_of(file), dict(pack(small()).state_dict())
+    if isinstance(key, dict):
+        layers = json.loads(metadata["layers"])
+        layers["3"] |= key
+        key, value = "layers", json.dumps(layers)
+    assert value is not None
+    metadata[key] = value
+    metadata["sha256"] = checksum(metadata, tensors)
+    forged = tmp_path / "forged.safetensors"
+    save_file(tensors, forged, metadata)
+    with pytest.raises(BadPackedFile) as refused:
+        load(forged, small)
+    assert said in str(refused.value) and str(forged) in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_another_models_file_is_refused_in_one_line(file: Path) -> None:
+    with pytest.raises(BadPackedFile) as refused:
+        load(file, ChimeraResNet20("chimera"))
+    assert str(file) in str(refused.value) and "\n" not in str(refused.value)
+
+
 def test_a_skeleton_that_does_not_fit_is_refused(file: Path) -> None:
     def changed(place: int, layer: nn.Module) -> nn.Sequential:
         model = small()
@@ -239,7 +281,7 @@ def test_a_skeleton_that_does_not_fit_is_refused(file: Path) -> None:
         load(file, changed(3, nn.ReLU()))
     with pytest.raises(BadPackedFile, match=r"called '3', Sequential nothing"):
         load(file, nn.Sequential(*list(small())[:3]))
-    with pytest.raises(BadPackedFile, match=r"does not fit Sequential.*(.|\n)*4\.bias"):
+    with pytest.raises(BadPackedFile, match=r"does not fit Sequential.* 4\.bias|does not fit Sequential.*\"4\.bias\""):
         load(file, changed(4, nn.Linear(5, 2, bias=False)))
     with pytest.raises(BadPackedFile, match=r"4\.bias is torch\.float32, the model's torch\.float64"):
         load(file, changed(4, nn.Linear(5, 2).double()))
