@@ -51,8 +51,8 @@ def _as_row(done: Trial) -> dict[str, Any]:
 
 def _trial(row: Mapping[str, Any]) -> Trial:
     missing = {"loss": math.inf, "step_ms": math.nan}
-    numbers = {field.name: row[field.name] for field in dataclasses.fields(Trial)}
-    return Trial(**{name: missing.get(name) if value is None else value for name, value in numbers.items()})
+    numbers: dict[str, Any] = {field.name: row[field.name] for field in dataclasses.fields(Trial)}
+    return Trial(**{**numbers, **{name: value for name, value in missing.items() if numbers[name] is None}})
 
 
 class Keeping:

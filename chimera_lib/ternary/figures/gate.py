@@ -95,11 +95,11 @@ def kappa_frame(kappas: Mapping[str, np.ndarray], title: str, span: tuple[float,
     return figure
 
 
-def storage(courses: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
+def storage(courses: Mapping[float, Mapping[str, np.ndarray]]) -> Figure:
     """ψ in units of its codes against step under full agreement, a panel for each rho, a line for each storage.
 
     Args:
-        courses: title of a panel, then name of the line, to mean ψ after each step, shape (steps,), in [-1, 1].
+        courses: rho, then name of the line, to mean ψ after each step, shape (steps,), in [-1, 1].
     """
     import matplotlib.pyplot as plt
 
@@ -109,10 +109,10 @@ def storage(courses: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
         {"color": COLOURS[1], "linewidth": 2.4},
         {"color": COLOURS[0], "linewidth": 2.4, "linestyle": "--"},
     )
-    for axis, (title, lines) in zip(axes[0], courses.items(), strict=True):
+    for axis, (rho, lines) in zip(axes[0], courses.items(), strict=True):
         for style, (name, psi) in zip(styles, lines.items(), strict=True):
             axis.plot(np.arange(1, len(psi) + 1), 127 * psi, label=name, **style)
-        axis.set(title=title, xlabel="step", ylim=(-4, 134))
+        axis.set(title=rf"$\rho$ = {rho}", xlabel="step", ylim=(-4, 134))
     axes[0][0].set_ylabel("127ψ (codes)")
     handles, names = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=3)
