@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chimera_lib import stats
@@ -48,18 +49,13 @@ def contrasts(chosen: Sequence[Cell]) -> list[tuple[Cell, Cell]]:
         if cell.mode != BASELINE:
             others.append(Cell(BASELINE))
         if cell.mode == "chimera":
-            others.append(cell_like(cell, mode="strict_bitnet"))
+            others.append(replace(cell, mode="strict_bitnet"))
         if cell.mode in WITH_SCALE and cell.scale == "optimal":
-            others.append(cell_like(cell, scale="gamma"))
+            others.append(replace(cell, scale="gamma"))
         if cell.activation == "int8":
-            others.append(cell_like(cell, activation="as_published"))
+            others.append(replace(cell, activation="as_published"))
         pairs += [(cell, other) for other in others if other in chosen]
     return pairs
-
-
-def cell_like(cell: Cell, **changes: str) -> Cell:
-    """The cell with one thing changed."""
-    return Cell(**{"mode": cell.mode, "scale": cell.scale, "activation": cell.activation, **changes})
 
 
 def differences(runs: Sequence[Run]) -> list[Difference]:

@@ -35,9 +35,9 @@ def distributions(networks: Mapping[str, np.ndarray], kurtosis: Mapping[str, Seq
     top.plot(x, gaussian_density(x), color="black", linewidth=1.2, linestyle="--", label="Gaussian")
     top.set(xlabel=IN_GAMMAS, ylabel="density", yscale="log", ylim=(1e-4, 1.2))
     top.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
-    for colour, (name, values) in zip(COLOURS, kurtosis.items(), strict=False):
-        depth = (np.arange(len(values)) + 0.5) / len(values)
-        bottom.plot(depth, values, "o", color=colour, markersize=4, label=name)
+    for colour, (name, found) in zip(COLOURS, kurtosis.items(), strict=False):
+        depth = (np.arange(len(found)) + 0.5) / len(found)
+        bottom.plot(depth, found, "o", color=colour, markersize=4, label=name)
     bottom.axhline(0, color="black", linewidth=1.2, linestyle="--")
     bottom.set_yscale("symlog", linthresh=1)
     ticks = (-1, 0, 1, 3, 10, 30)
@@ -155,7 +155,7 @@ def codes(axis: Axes, values: np.ndarray, low: float, high: float, bins: np.ndar
     weights = np.full(len(values), 1 / (len(values) * (bins[1] - bins[0])))
     zero = (values >= -low) & (values <= high)
     for chosen, colour, said in ((~zero, COLOURS[5], r"become $\pm1$"), (zero, "#BBBBBB", "become 0")):
-        axis.hist(values[chosen], bins, weights=weights[chosen], color=colour, label=said)
+        axis.hist(values[chosen], bins.tolist(), weights=weights[chosen], color=colour, label=said)
 
 
 def gaussian_density(x: np.ndarray) -> np.ndarray:
