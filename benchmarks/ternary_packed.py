@@ -2,11 +2,9 @@
 
 ``python benchmarks/ternary_packed.py`` times one square linear layer on one vector and on a batch. Every contender does
 its whole work in every call: packed layers and their peers quantize their input, and unpack where they do not keep.
-Contenders take turns in a random order, so that whatever else the machine does slows all of them, and what one
-leaves in the caches is the same for all: weights are read from memory, as between a network's other layers. A turn is
-the shortest of a few rounds, since a call that the scheduler interrupts tells of the scheduler. A speed-up is fp32's
-time over the contender's in the same turn: the median over turns with its 95 % bootstrap interval, and beside it the
-ratio of the shortest of all. Times themselves are not reported.
+Contenders take turns (`chimera_lib.ternary.packed.contenders`): weights are read from memory, as between a network's
+other layers. A speed-up is fp32's time over the contender's in the same turn: the median over turns with its 95 %
+bootstrap interval, and beside it the ratio of the shortest of all. Times themselves are not reported.
 
 Peers: torch in fp32 and bf16, the fake-quantised layer that is packed, transformers' ``BitLinear`` (2 bits a weight,
 unpacked in each call, int8 levels in each row), and torchao's int8 x int8 layer. Those that are not installed are left
@@ -16,123 +14,30 @@ out, with the reason.
 from __future__ import annotations
 
 import argparse
-import random
 import time
 import warnings
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import reporting
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from chimera_lib.errors import ChimeraError
 from chimera_lib.ternary.layers import BitLinear
 from chimera_lib.ternary.packed import matvec
 from chimera_lib.ternary.packed.codes import CODECS
+from chimera_lib.ternary.packed.contenders import BASE, ROUNDS, contenders, timed
 from chimera_lib.ternary.packed.layers import PackedBitLinear
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    Contenders = dict[str, Callable[[Tensor], Tensor]]
+    import numpy as np
 
-BASE = "fp32"
-ROUNDS = 5  # calls of each contender in a turn
+    from chimera_lib.ternary.packed.contenders import Contenders
+
 BARS = {"vector of 4096: 2bit": 1.5, "batch of 128 x 4096: 2bit": 3.0}
 LEAST_BYTES = {"2bit": 15.0, "base3": 18.0}
-
-
-class NotHere(ChimeraError):  # noqa: N818
-    """A peer that cannot be measured on this machine; the message says why."""
-
-
-def transformers_layer(layer: BitLinear) -> nn.Module:
-    """transformers' packed BitLinear with the trits and the scale of ours."""
-    try:
-        from transformers.integrations import bitnet
-    except ImportError as error:
-        raise NotHere(f"transformers' BitLinear: {error}") from error
-    if not matvec.can_compile():
-        raise NotHere("transformers' BitLinear unpacks by torch.compile, which does not work here")
-    codes, scale, _ = layer.quantizer.trits(layer.weight)
-    made = bitnet.BitLinear(layer.in_features, layer.out_features, bias=False, dtype=torch.float32)
-    made.weight.copy_(bitnet.pack_weights(codes.clone()))
-    made.weight_scale.fill_(1 / float(scale))
-    return made
-
-
-def torchao_layer(layer: BitLinear) -> nn.Module:
-    """torchao's layer of int8 weights and int8 activations, from the values of ours."""
-    try:
-        from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
-    except ImportError as error:
-        raise NotHere(f"torchao: {error}") from error
-    made = nn.Sequential(plain(layer))
-    quantize_(made, Int8DynamicActivationInt8WeightConfig())
-    return made
-
-
-def plain(layer: BitLinear) -> nn.Linear:
-    """nn.Linear with the values of a ternary layer."""
-    made = nn.Linear(layer.in_features, layer.out_features, bias=False)
-    made.weight.copy_(layer.quantizer.trits(layer.weight).values())
-    return made
-
-
-PEERS: Mapping[str, Callable[[BitLinear], nn.Module]] = {
-    "transformers BitLinear": transformers_layer,
-    "torchao int8": torchao_layer,
-}
-
-
-def contenders(layer: BitLinear, compiled: bool) -> tuple[Contenders, dict[str, str]]:
-    """What is timed, by name, and why a peer is left out."""
-    floats = BitLinear.from_linear(plain(layer), mode="strict_bitnet", activation=None).eval()
-    half = plain(layer).bfloat16()
-    made: Contenders = {BASE: plain(layer), "bf16": lambda x: half(x.bfloat16()), "fake-quantised": layer}
-    for codec in CODECS:
-        made[codec] = PackedBitLinear.from_layer(layer, codec=codec)
-        made[f"{codec} kept unpacked"] = PackedBitLinear.from_layer(layer, codec=codec, keep_unpacked=True)
-    made["2bit, float activations"] = PackedBitLinear.from_layer(floats)
-    if compiled:
-        made["2bit, eager"] = eagerly(PackedBitLinear.from_layer(layer))
-    left_out = {}
-    for name, build in PEERS.items():
-        try:
-            made[name] = build(layer)
-        except NotHere as error:
-            left_out[name] = str(error)
-    return made, left_out
-
-
-def eagerly(layer: PackedBitLinear) -> Callable[[Tensor], Tensor]:
-    """The layer as it is where nothing can be compiled."""
-
-    def call(x: Tensor) -> Tensor:
-        matvec.use_eager("to be timed")
-        try:
-            return layer(x)
-        finally:
-            matvec.use_eager()
-
-    return call
-
-
-def timed(made: Contenders, x: Tensor, turns: int, seed: int) -> dict[str, np.ndarray]:
-    """Seconds of the shortest call in each turn, (turns,), by contender."""
-    for call in made.values():
-        for _ in range(3):  # compiles, unpacks what is kept, and fills caches
-            call(x)
-    order, draws = list(made), random.Random(seed)
-    seconds: dict[str, list[float]] = {name: [] for name in made}
-    for _ in range(turns * ROUNDS):
-        draws.shuffle(order)
-        for name in order:
-            start = time.perf_counter()
-            made[name](x)
-            seconds[name].append(time.perf_counter() - start)
-    return {name: np.array(values).reshape(turns, ROUNDS).min(axis=1) for name, values in seconds.items()}
 
 
 def speed(setting: str, seconds: Mapping[str, np.ndarray]) -> tuple[list[str], dict[str, Any]]:
