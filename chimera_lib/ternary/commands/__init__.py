@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chimera_lib.ternary.commands import optimizers, quant_modes, resnet
+from chimera_lib.ternary.commands import clean, optimizers, quant_modes, resnet
 from chimera_lib.ternary.commands.options import app
 
-__all__ = ["app", "optimizers", "quant_modes", "resnet"]
+__all__ = ["app", "clean", "optimizers", "quant_modes", "resnet"]

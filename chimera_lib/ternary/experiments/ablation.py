@@ -59,10 +59,14 @@ class Design:
     device: str = "cpu"
 
     def cells(self) -> Iterator[Recipe]:
-        """A recipe for each cell, seed by seed, so that an unfinished ablation is balanced but for its last seed."""
+        """A recipe for each cell, seed by seed, so that an unfinished ablation is balanced but for its last seed.
+
+        Where no learning rate is given, that of the base still stands in the place of the tuned one.
+        """
         crossed = itertools.product(self.seeds, self.modes, self.activations, self.optimizers)
         for seed, mode, activation, optimizer in crossed:
-            yield replace(self.base, mode=mode, optimizer=optimizer, activation=activation, seed=seed)
+            one = replace(self.base, mode=mode, optimizer=optimizer, activation=activation, seed=seed)
+            yield one if self.learning_rate is None else replace(one, learning_rate=self.learning_rate)
 
 
 def tune(design: Design, splits: Splits, optimizer: str, mode: str) -> list[Row]:
@@ -137,6 +141,7 @@ def run(
         ChimeraError: the folder holds runs of another recipe, or a process was killed (what it had finished is kept).
     """
     training.check_device(design.device)
+    recipes = list(design.cells())  # a name or a number that makes no sense is refused before anything runs
     tuning, cells = (Rows(output / f"{name}.jsonl", setting(design)) for name in ("tuning", "cells"))
     rates = {}
     with Workers(jobs, source, design, log) as workers:
@@ -149,9 +154,8 @@ def run(
                 report(f"{best['optimizer']}, {best['mode']}: learning rate {best['learning_rate']:g}")
             rates = {(r["optimizer"], r["mode"]): r["learning_rate"] for r in tuning.rows if r["chosen"]}
         done = {tuple(row[name] for name in CELL): row for row in cells.rows}
-        recipes = list(design.cells())
         left = [
-            replace(one, learning_rate=design.learning_rate or rates[one.optimizer, one.mode])
+            replace(one, learning_rate=rates.get((one.optimizer, one.mode), one.learning_rate))
             for one in recipes
             if tuple(getattr(one, name) for name in CELL) not in done
         ]

@@ -81,6 +81,17 @@ def load(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, recipe:
     return texts["facts"]
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file is a checkpoint of this project: False for anything else, and for a damaged one."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).keys() >= NAMES
+    except (SafetensorError, OSError):
+        return False
+
+
 NAMES = {"recipe", "groups", "plain", "facts"}
 
 
