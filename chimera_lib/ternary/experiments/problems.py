@@ -198,7 +198,7 @@ def make(name: str, seed: int, init_seed: int, *, sparsity: float = 0.7, noise_s
         ChimeraError: ``sparsity`` or ``noise_scale`` out of range, whether the problem has it or not.
 
     >>> round(make("noisy_quadratic", seed=0, init_seed=0).evaluate(), 2)
-    0.06
+    0.04
     """
     if name not in PROBLEMS:
         raise UnknownName("problem", name, PROBLEMS)

@@ -122,7 +122,7 @@ def tuned(
             return done
 
         for problem in wanted:
-            rows += optimizer_comparison.compare(
+            rows += optimizer_comparison.measure(
                 keeping.task(problem), names, seeds=seeds, tuning_seeds=tuning_seeds, runner=runner
             )
     return optimizer_comparison.with_holm(rows)
@@ -140,5 +140,5 @@ def shared(
     rows: list[Row] = []
     for problem in problems:
         task = keeping.task(problem)
-        rows += optimizer_comparison.compare(task, optimizers, seeds=seeds, learning_rate=learning_rate, runner=keeping)
+        rows += optimizer_comparison.measure(task, optimizers, seeds=seeds, learning_rate=learning_rate, runner=keeping)
     return optimizer_comparison.with_holm(rows)

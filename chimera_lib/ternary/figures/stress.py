@@ -116,11 +116,13 @@ def tuning_curves(tables: Mapping[str, Sequence[Row]], names: Sequence[str]) -> 
             if tuned is None:
                 continue
             pairs = [(lr, loss) for lr, loss in sorted(tuned.losses.items()) if math.isfinite(loss)]
+            if not pairs:
+                continue
             axis.plot(*zip(*pairs, strict=True), color=colour, linewidth=1.1, label=name)
             chosen = tuned.losses[tuned.learning_rate]
             axis.plot(tuned.learning_rate, chosen, marker=marker, color=colour, markersize=6)
-            best = min(best, *(loss for _, loss in pairs))
-        start = max(loss for name in names for loss in [_first(by_name[name])])
+            best = min([best, *(loss for _, loss in pairs)])
+        start = max(_first(by_name[name]) for name in names)
         axis.set(xscale="log", yscale="log", title=title, ylim=(best / 2, start * 5))
     for axis in axes[-1]:
         axis.set_xlabel("learning rate")
@@ -132,8 +134,9 @@ def tuning_curves(tables: Mapping[str, Sequence[Row]], names: Sequence[str]) -> 
 
 
 def _first(row: Row) -> float:
-    """The loss at the least learning rate: about where a run starts."""
-    return row.tuned.losses[min(row.tuned.losses)] if row.tuned else 0.0
+    """The loss at the least learning rate that did not diverge: about where a run starts."""
+    finite = [loss for _, loss in sorted(row.tuned.losses.items()) if math.isfinite(loss)] if row.tuned else []
+    return finite[0] if finite else 0.0
 
 
 def memory(rows: Sequence[Row]) -> list[dict[str, object]]:
