@@ -115,11 +115,11 @@ def branches(axis: Axes, target_bits: float) -> None:
         bits = [symmetric_bits(float(share)) for share in z]
         axis.plot(z, bits, linestyle=style, color=COLOURS[0], label=f"{name} branch")
     axis.axhline(target_bits, color="#888888", linewidth=1, linestyle=":")
-    for name, colour in (("sparse", COLOURS[1]), ("dense", "#888888")):
+    for name, colour, beside in (("sparse", COLOURS[1], (7, 5)), ("dense", "#666666", (8, -13))):
         if name == "sparse" or target_bits >= 1:
             share = zero_ratio_for(target_bits, branch=name)
             axis.plot(share, target_bits, "o", color=colour, markersize=7)
-            axis.annotate(f"{share:.3f}", (share, target_bits), xytext=(7, 5), textcoords="offset points", color=colour)
+            axis.annotate(f"{share:.3f}", (share, target_bits), xytext=beside, textcoords="offset points", color=colour)
 
 
 def aim(axis: Axes, target: float) -> None:
