@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from chimera_lib.plotting import COLOURS
 from chimera_lib.ternary.packed.codes import CODECS, Codec
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from chimera_lib.ternary.packed.sizes import Size
 
 FILL = {-1: COLOURS[4], 0: "#E4E4E4", 1: COLOURS[5]}
-SIGN = {-1: "−1", 0: "0", 1: "+1"}
+SIGN = {-1: "-1", 0: "0", 1: "+1"}
 FIELD = {-1: "11", 0: "00", 1: "01"}  # two's complement in two bits
 NAMES = {"2bit": "2 bits a weight", "base3": "5 weights a byte"}
 
@@ -67,8 +68,14 @@ def byte_frame(weights: np.ndarray, codes: np.ndarray, threshold: float, codec: 
     figure, (above, below) = plt.subplots(2, 1, figsize=(7.0, 4.6), height_ratios=[2.2, 1.5])
     held = [int(number) for number in pieces(codes, codec)[byte] if number >= 0]
     edges = ["black" if i in held else "none" for i in range(len(codes))]
-    above.axhspan(-threshold, threshold, color="#F0F0F0", label="becomes 0")
-    above.bar(range(len(codes)), weights, color=[FILL[int(c)] for c in codes], edgecolor=edges, linewidth=1.8)
+    above.axhspan(-threshold, threshold, color="#E6E6E6", label="becomes 0")
+    above.bar(
+        range(len(codes)),
+        weights,
+        color=[FILL[int(c)] if c else "#A0A0A0" for c in codes],
+        edgecolor=edges,
+        linewidth=1.8,
+    )
     above.axhline(0, color="#888888", linewidth=0.8)
     most = 1.35 * float(np.abs(weights).max())
     above.set(xlabel="weight's number", ylabel="trained weight", xticks=range(len(codes)), ylim=(-most, most))
@@ -77,7 +84,7 @@ def byte_frame(weights: np.ndarray, codes: np.ndarray, threshold: float, codec: 
     for place, number in enumerate(held):
         code = int(codes[number])
         _cell(below, place * 1.6, 0, code, SIGN[code], width=1.3)
-        said = FIELD[code] if codec.per_byte == 4 else f"{code + 1} × {3**place}"
+        said = FIELD[code] if codec.per_byte == 4 else f"{code + 1} x {3**place}"
         below.text(place * 1.6 + 0.65, -0.45, said, ha="center", fontsize=11)
         below.text(place * 1.6 + 0.65, 1.25, f"weight {number}", ha="center", fontsize=9)
     bits = " ".join(FIELD[int(codes[number])] for number in reversed(held))
@@ -115,7 +122,7 @@ def storage_and_entropy(by_codec: Mapping[str, Sequence[Size]], *, target: float
     figure, axis = plt.subplots(figsize=(7.0, 4.0))
     zeros = np.linspace(0, 1, 201)
     curve = [entropy(z, (1 - z) / 2, (1 - z) / 2) for z in zeros]
-    axis.plot(zeros, curve, color="#555555", label="entropy, as many +1 as −1")
+    axis.plot(zeros, curve, color="#555555", label="entropy, as many +1 as -1")
     for number, (codec, layers) in enumerate(by_codec.items()):
         x = [size.zero_ratio for size in layers]
         axis.scatter(x, [size.bits for size in layers], color=COLOURS[number], s=22, label=f"stored: {NAMES[codec]}")
@@ -149,6 +156,10 @@ def speeds(settings: Mapping[str, Mapping[str, Mapping[str, Any]]], bars: Mappin
         axis.axvline(1, color="#888888", linewidth=1)
         axis.axvline(bars[setting], color=COLOURS[1], linestyle="--", linewidth=1.4)
         axis.set_xscale("log")
+        wide = values.max() > 40 * values.min()
+        axis.xaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        axis.xaxis.set_minor_formatter(NullFormatter())
         axis.set(title=setting, xlabel="times as fast as fp32")
     axes[0, 0].set_yticks(y, names)
     axes[0, 0].invert_yaxis()
