@@ -93,7 +93,7 @@ def stress_suite(
     noise_scale: NoiseScale = 1.0,
     optimizers: Optimizers = "",
     shared_learning_rate: Annotated[
-        float, typer.Option(help="Of the second table, in which AdamW and all gates have this one.")
+        float, typer.Option(help="Of the last table, in which AdamW and all gates have this one.")
     ] = 0.01,
     output: Annotated[Path, typer.Option(help="Folder for the trials; a second run goes on there.")] = Path(
         "out/stress-suite"
@@ -104,7 +104,7 @@ def stress_suite(
 ) -> None:
     """Compare optimizers on all stress problems.
 
-    Two tables: each optimizer at its tuned learning rate, and the gates at one learning rate, as published.
+    Three tables: each optimizer at its tuned learning rate, the gates at AdamW's, and the gates at one, as published.
     """
     import torch
 
@@ -122,10 +122,13 @@ def stress_suite(
         keeping = suite.Keeping(output, steps=steps, sparsity=sparsity, noise_scale=noise_scale, runner=runner)
         rows = suite.tuned(keeping, seeds=reported, tuning_seeds=others, optimizers=wanted, progress=True)
         gates = [name for name in suite.SHARED if name in wanted]
+        matched = suite.matched(keeping, rows, seeds=reported, optimizers=gates)
         same = suite.shared(keeping, learning_rate=shared_learning_rate, seeds=reported, optimizers=gates)
-        optimizer_log.log_rows(log, rows + same)
+        optimizer_log.log_rows(log, rows + matched + same)
     typer.echo(f"each at its own learning rate, tuned on other seeds\n{optimizer_report.as_text(rows)}")
+    typer.echo(f"\nall at the learning rate that AdamW was tuned to\n{optimizer_report.as_text(matched)}")
     typer.echo(f"\nall at the learning rate {shared_learning_rate:g}\n{optimizer_report.as_text(same)}")
-    found = optimizer_report.metrics(rows) | optimizer_report.metrics(same, "shared_")
+    found = optimizer_report.metrics(rows) | optimizer_report.metrics(matched, "matched_")
+    found |= optimizer_report.metrics(same, "shared_")
     counts = {f"suite_{word.replace(' ', '_')}": count for word, count in optimizer_report.totals(rows).items()}
     write_record(record, found | counts)

@@ -16,7 +16,7 @@ from chimera_lib.errors import ChimeraError
 from chimera_lib.ternary.experiments import optimizer_comparison, trial
 from chimera_lib.ternary.experiments.problems import PROBLEMS
 from chimera_lib.ternary.experiments.rows import Rows
-from chimera_lib.ternary.experiments.trial import RAISED, Task, Trial
+from chimera_lib.ternary.experiments.trial import BASELINE, RAISED, Task, Trial
 from chimera_lib.ternary.optimizers import LEARNING_RATES
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from chimera_lib.ternary.experiments.optimizer_comparison import Row
     from chimera_lib.ternary.experiments.tuning import Runner
 
-__all__ = ["SHARED", "Keeping", "shared", "tuned"]
+__all__ = ["SHARED", "Keeping", "matched", "shared", "tuned"]
 
-SHARED: tuple[str, ...] = (  # of the second table: AdamW, and all that AdamW's learning rate is meant for
+SHARED: tuple[str, ...] = (  # of the tables at one learning rate: AdamW, and all that are meant for AdamW's
     *("adamw", RAISED, "chimera21", "chimera21_neutral", "chimera21_mean", "chimera21_previous"),
     *("chimera21_cross", "chimera21_freeze", "chimera21_int8", "chimera21_int8_published"),
 )
@@ -142,3 +142,26 @@ def shared(
         task = keeping.task(problem)
         rows += optimizer_comparison.measure(task, optimizers, seeds=seeds, learning_rate=learning_rate, runner=keeping)
     return optimizer_comparison.with_holm(rows)
+
+
+def matched(
+    keeping: Keeping, rows: Sequence[Row], *, seeds: Sequence[int], optimizers: Iterable[str] = SHARED
+) -> list[Row]:
+    """The gates at the learning rate that AdamW was tuned to, problem by problem: the gate's own effect.
+
+    Tuned each for itself, two optimizers may be given neighbours on the grid by the luck of the tuning seeds, which
+    makes more of a difference than a gate does. Trials that tuning's own choice has had run are not run again.
+
+    Args:
+        keeping: the folder of the suite.
+        rows: of ``tuned``.
+        seeds: to report.
+        optimizers: AdamW and the gates by default.
+    """
+    found: list[Row] = []
+    for row in rows:
+        if row.optimizer == BASELINE:
+            found += optimizer_comparison.measure(
+                row.task, optimizers, seeds=seeds, learning_rate=row.learning_rate, runner=keeping
+            )
+    return optimizer_comparison.with_holm(found)

@@ -99,3 +99,14 @@ def test_the_second_table_has_one_rate_for_all() -> None:
     assert [row.optimizer for row in rows] == list(suite.SHARED)
     assert {row.learning_rate for row in rows if row.optimizer != "adamw_raised"} == {0.01}
     assert all(row.tuned is None for row in rows)
+
+
+def test_the_gates_are_matched_to_adamws_rate_without_running_a_trial_twice() -> None:
+    runner = Counting()
+    keeping = suite.Keeping(None, **SETTING, runner=runner)  # type: ignore[arg-type]
+    rows = suite.tuned(keeping, seeds=[0, 1], tuning_seeds=[100], problems=["saddle"], optimizers=["chimera21"])
+    before = len(runner.asked)
+    found = suite.matched(keeping, rows, seeds=[0, 1], optimizers=["chimera21", "grams"])
+    assert [row.optimizer for row in found] == ["adamw", "chimera21", "grams"]
+    assert {row.learning_rate for row in found} == {0.01} == {rows[0].learning_rate}
+    assert runner.asked[before:] == [("saddle", "grams", 0.01, 0), ("saddle", "grams", 0.01, 1)]
