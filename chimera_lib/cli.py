@@ -140,6 +140,18 @@ def book(
     typer.echo(builder.build(profile=profile, output=output, jobs=jobs))
 
 
+@app.command()
+def pdf(
+    page: Annotated[str, typer.Argument(help="A prose page of the book, as ternary-note.")],
+    output: Annotated[Path | None, typer.Option(help="The file; default: build/PAGE.pdf.")] = None,
+    build: Annotated[Path, typer.Option(help="Where `chimera book` put the book.")] = Path("build"),
+) -> None:
+    """Typeset a prose page of the built book as a PDF."""
+    from chimera_lib.book.pdf import export
+
+    typer.echo(export(page, output or build / f"{page}.pdf", stage=build / "stage"))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0, or 2 with one line on what to mend, or 130 after Ctrl-C."""
     sys.exit(_status(arguments))

@@ -49,7 +49,7 @@ def test_installs_once_under_the_constraints(folder: Path) -> None:
     assert make(folder).returncode == 0
     log = (folder / "pip.log").read_text()
     assert "--constraint constraints.txt" in log
-    assert ".[backends,dev]" in log
+    assert ".[backends,dev,pdf]" in log
     second = make(folder)
     assert second.returncode == 0
     assert "installing" not in second.stdout
