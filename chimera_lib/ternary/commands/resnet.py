@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -139,14 +140,16 @@ def cifar_ablation(
 
     shared: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "max_batches": max_batches}
     shared |= {"eval_batch_size": eval_batch_size, "eval_max_batches": eval_max_batches, "schedule": schedule}
+    chosen = tuple(names("--optimizers", optimizers)) if optimizers else ablation.OPTIMIZERS
+    quantizers = tuple(names("--modes", modes)) if modes else ablation.MODES
     design = ablation.Design(
         Recipe(**shared),
-        optimizers=tuple(names("--optimizers", optimizers)) if optimizers else ablation.OPTIMIZERS,
-        modes=tuple(names("--modes", modes)) if modes else ablation.MODES,
+        optimizers=chosen,
+        modes=quantizers,
         activations=tuple(names("--activations", activations)),
         seeds=tuple(range(seeds)),
         tuning_batches=tuning_batches,
-        learning_rate=learning_rate,
+        rates=None if learning_rate is None else dict.fromkeys(itertools.product(chosen, quantizers), learning_rate),
         device=device,
     )
     source = source_of(synthetic, dataset_root, download)

@@ -25,7 +25,7 @@ from chimera_lib.ternary.experiments.rows import Rows
 from chimera_lib.ternary.optimizers import LEARNING_RATES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from chimera_lib.ternary.experiments.cifar_batches import Splits
@@ -46,7 +46,8 @@ class Design:
     """What is crossed, and what all cells have in common.
 
     ``base`` gives everything but the crossed factors and the learning rate. ``tuning_batches`` is the length of the
-    runs that choose a learning rate, at activation ``int8``; where ``learning_rate`` is given, nothing is tuned.
+    runs that choose a learning rate, at activation ``int8``; where ``rates`` gives one for each optimizer and mode,
+    nothing is tuned.
     """
 
     base: Recipe
@@ -55,18 +56,19 @@ class Design:
     activations: tuple[str, ...] = ACTIVATIONS
     seeds: tuple[int, ...] = (0, 1, 2)
     tuning_batches: int = 100
-    learning_rate: float | None = None
+    rates: Mapping[tuple[str, str], float] | None = None
     device: str = "cpu"
 
     def cells(self) -> Iterator[Recipe]:
         """A recipe for each cell, seed by seed, so that an unfinished ablation is balanced but for its last seed.
 
-        Where no learning rate is given, that of the base still stands in the place of the tuned one.
+        Where no rates are given, that of the base still stands in the place of the tuned one.
         """
+        rates = self.rates or {}
         crossed = itertools.product(self.seeds, self.modes, self.activations, self.optimizers)
         for seed, mode, activation, optimizer in crossed:
             one = replace(self.base, mode=mode, optimizer=optimizer, activation=activation, seed=seed)
-            yield one if self.learning_rate is None else replace(one, learning_rate=self.learning_rate)
+            yield replace(one, learning_rate=rates.get((optimizer, mode), one.learning_rate))
 
 
 def tune(design: Design, splits: Splits, optimizer: str, mode: str) -> list[Row]:
@@ -124,7 +126,7 @@ def run(
     *,
     jobs: int = 1,
     log: tuple[Path | None, str] = (None, ""),
-    report: Callable[[str], object] = print,
+    report: Callable[[str], object] | None = print,
 ) -> list[Row]:
     """Tune, then train every cell; rows of the cells, in the order of ``Design.cells``.
 
@@ -135,23 +137,24 @@ def run(
             of the same recipe.
         jobs: processes, of one thread each; 1 stays in this one.
         log: path and run id of a JSON Lines log that every training run appends to.
-        report: is told a line a run.
+        report: is told a line a run; None: nobody is.
 
     Raises:
         ChimeraError: the folder holds runs of another recipe, or a process was killed (what it had finished is kept).
     """
+    say = report or (lambda line: None)  # noqa: ARG005
     training.check_device(design.device)
     recipes = list(design.cells())  # a name or a number that makes no sense is refused before anything runs
     tuning, cells = (Rows(output / f"{name}.jsonl", setting(design)) for name in ("tuning", "cells"))
     rates = {}
     with Workers(jobs, source, design, log) as workers:
-        if design.learning_rate is None:
+        if design.rates is None:
             pairs = list(itertools.product(design.optimizers, design.modes))
             chosen = {(r["optimizer"], r["mode"]): r["learning_rate"] for r in tuning.rows if r["chosen"]}
             for rows in workers.each(_tune_here, [pair for pair in pairs if pair not in chosen]):
                 tuning.add(rows)
                 best = next(row for row in rows if row["chosen"])
-                report(f"{best['optimizer']}, {best['mode']}: learning rate {best['learning_rate']:g}")
+                say(f"{best['optimizer']}, {best['mode']}: learning rate {best['learning_rate']:g}")
             rates = {(r["optimizer"], r["mode"]): r["learning_rate"] for r in tuning.rows if r["chosen"]}
         done = {tuple(row[name] for name in CELL): row for row in cells.rows}
         left = [
@@ -163,14 +166,17 @@ def run(
             cells.add([row])
             done[tuple(row[name] for name in CELL)] = row
             said = "diverged" if row["diverged"] else f"{row['accuracy']:.1%}"
-            report(f"{number}/{len(left)} {', '.join(str(row[name]) for name in CELL)}: {said}")
+            say(f"{number}/{len(left)} {', '.join(str(row[name]) for name in CELL)}: {said}")
     return [done[tuple(getattr(one, name) for name in CELL)] for one in recipes]
 
 
 def setting(design: Design) -> Row:
     """What all runs of a folder must have in common."""
     base = {name: value for name, value in vars(design.base).items() if name not in (*CELL, "learning_rate")}
-    return {**base, "tuning_batches": design.tuning_batches, "given_learning_rate": design.learning_rate}
+    rates = None
+    if design.rates is not None:
+        rates = {f"{optimizer} {mode}": rate for (optimizer, mode), rate in design.rates.items()}
+    return {**base, "tuning_batches": design.tuning_batches, "given_learning_rate": rates}
 
 
 class Workers:

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from chimera_lib import recorded, stats
+from chimera_lib.errors import ChimeraError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 FACTORS = ("optimizer", "mode", "activation")
 REFERENCES = {"optimizer": "adamw", "mode": "fp32_baseline", "activation": "none"}
 
 Row = dict[str, Any]
+Rates = dict[tuple[str, str], float]
 
 
 def accuracy(row: Row) -> float:
@@ -166,3 +168,17 @@ def write_record(path: Path, rows: Sequence[Row]) -> None:
     for row in variance_shares(rows):
         metrics[f"share_{row['source'].replace(' ', '_')}"] = row["share"]
     recorded.write(path, recorded.command_line(), metrics)
+
+
+def tuned_rates(metrics: Mapping[str, Mapping[str, Any]], optimizers: Sequence[str], modes: Sequence[str]) -> Rates:
+    """The learning rates that a recorded ablation tuned, by optimizer and mode, from its metrics.
+
+    Raises ChimeraError for an optimizer or mode that it did not hold.
+    """
+    rates = {}
+    for optimizer, mode in itertools.product(optimizers, modes):
+        name = f"{optimizer}_{mode}_learning_rate"
+        if name not in metrics:
+            raise ChimeraError(f"the recorded ablation has no learning rate of {optimizer} with {mode}: tune it")
+        rates[optimizer, mode] = float(metrics[name]["value"])
+    return rates

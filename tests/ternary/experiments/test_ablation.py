@@ -87,14 +87,15 @@ def test_tuning_walks_to_the_better_neighbour_and_stops(monkeypatch: pytest.Monk
 
 
 def test_a_run_that_diverges_is_a_row(tmp_path: Path) -> None:
-    design = replace(SMALL, optimizers=("sgd_momentum",), modes=("fp32_baseline",), learning_rate=1e9)
+    design = replace(SMALL, optimizers=("sgd_momentum",), modes=("fp32_baseline",))
+    design = replace(design, rates={("sgd_momentum", "fp32_baseline"): 1e9})
     rows = ablation.run(replace(design, base=replace(BASE, max_batches=4)), data, tmp_path)
     assert all(row["diverged"] and row["accuracy"] is None for row in rows)
     assert not (tmp_path / "tuning.jsonl").exists()
 
 
 def test_a_killed_process_is_said_and_costs_nothing_that_was_done(tmp_path: Path) -> None:
-    given = replace(SMALL, learning_rate=0.01, optimizers=("adamw",), modes=("chimera",))
+    given = replace(SMALL, rates={("adamw", "chimera"): 0.01}, optimizers=("adamw",), modes=("chimera",))
     one = ablation.run(replace(given, seeds=(0,)), data, tmp_path)
     with pytest.raises(ChimeraError, match="a training process was killed"):
         ablation.run(given, deadly, tmp_path, jobs=2)
@@ -102,7 +103,7 @@ def test_a_killed_process_is_said_and_costs_nothing_that_was_done(tmp_path: Path
 
 
 def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
-    given = replace(SMALL, learning_rate=0.01, optimizers=("adamw",), modes=("chimera",))
+    given = replace(SMALL, rates={("adamw", "chimera"): 0.01}, optimizers=("adamw",), modes=("chimera",))
     one = ablation.run(given, data, tmp_path / "one")
     two = ablation.run(given, data, tmp_path / "two", jobs=2, log=(tmp_path / "log.jsonl", "shared"))
     assert one == two

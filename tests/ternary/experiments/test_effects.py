@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from chimera_lib.errors import ChimeraError
 from chimera_lib.ternary.experiments import effects
 
 if TYPE_CHECKING:
@@ -96,3 +97,9 @@ def test_a_run_that_diverged_counts_as_guessing(tmp_path: Path) -> None:
     assert metrics["diverged_runs"]["value"] == 1 and metrics["runs"]["value"] == 36
     assert metrics["adamw_chimera_int8_accuracy"]["n"] == 3
     assert metrics["chimera21_effect"]["ci"][0] < metrics["chimera21_effect"]["value"]
+    assert effects.tuned_rates(metrics, ["adamw", "lion"], ["chimera"]) == {
+        ("adamw", "chimera"): 0.1,
+        ("lion", "chimera"): 0.1,
+    }
+    with pytest.raises(ChimeraError, match="no learning rate of grams with chimera"):
+        effects.tuned_rates(metrics, ["grams"], ["chimera"])
