@@ -36,12 +36,12 @@ class NotHere(ChimeraError):  # noqa: N818
 
 def transformers_layer(layer: BitLinear) -> nn.Module:
     """transformers' packed BitLinear with the trits and the scale of ours."""
+    if not matvec.can_compile():
+        raise NotHere("transformers' BitLinear unpacks by torch.compile, which does not work here")
     try:
         from transformers.integrations import bitnet
     except ImportError as error:
         raise NotHere(f"transformers' BitLinear: {error}") from error
-    if not matvec.can_compile():
-        raise NotHere("transformers' BitLinear unpacks by torch.compile, which does not work here")
     codes, scale, _ = layer.quantizer.trits(layer.weight)
     made = bitnet.BitLinear(layer.in_features, layer.out_features, bias=False, dtype=torch.float32)
     made.weight.copy_(bitnet.pack_weights(codes.clone()))
