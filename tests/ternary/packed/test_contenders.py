@@ -17,6 +17,7 @@ def layer() -> BitLinear:
     return BitLinear(32, 24, bias=False, mode="strict_bitnet").eval()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler imports what torch deprecates
 def test_every_contender_gives_the_layers_answer(layer: BitLinear) -> None:
     made, left_out = contenders.contenders(layer, compiled=False)
