@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,8 @@ from chimera_lib.ternary.experiments import cifar_batches, gradient_reach
 from chimera_lib.ternary.quantizers.statistics import by_layer, pooled
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import nn
 
     from chimera_lib.ternary.experiments.cifar_batches import Splits
@@ -141,6 +143,28 @@ def train(
         if plan.frequency == "batch" or (plan.frequency == "epoch" and turn % epoch == 0):
             act(plan, model, target)
     return trace
+
+
+def rows(traces: Sequence[Trace], target: float, last: int) -> list[dict[str, Any]]:
+    """A row a plan, over its seeds.
+
+    The first batch within the published tolerance, one number a seed; the largest |error| in the ``last`` batches of
+    any seed; the mean over seeds of the layers' spread and of their mean alpha in the last batch.
+    """
+    found = []
+    for plan in dict.fromkeys(trace.plan for trace in traces):
+        own = [trace for trace in traces if trace.plan == plan]
+        first = [trace.settled(target) for trace in own]
+        found.append(
+            {
+                "controller": plan.name,
+                "first within 0.02": ", ".join("never" if batch is None else str(batch) for batch in first),
+                "largest |error|": max(abs(error) for trace in own for error in trace.errors(target, last)),
+                "spread": mean([trace.spread() for trace in own]),
+                "mean alpha": mean([trace.alpha[-1] for trace in own]),
+            }
+        )
+    return found
 
 
 def act(plan: Plan, model: nn.Module, target: float) -> None:

@@ -68,6 +68,16 @@ def test_what_a_trace_says() -> None:
     assert trace.spread() == pytest.approx(0.2)
 
 
+def test_rows_sum_up_the_seeds_of_a_plan() -> None:
+    near = Trace(Plan("none"), 0, [0.4, 0.62], [[0.6, 0.7]] * 2, [0.7, 0.9], [1.0] * 2)
+    far = Trace(Plan("none"), 1, [0.4, 0.5], [[0.4, 0.8]] * 2, [0.7, 0.7], [1.0] * 2)
+    other = Trace(Plan("one_shot"), 0, [0.63, 0.63], [[0.63, 0.63]] * 2, [1.1, 1.1], [1.0] * 2)
+    first, second = control.rows([near, far, other], 0.63, 1)
+    assert first["first within 0.02"] == "2, never" and first["largest |error|"] == pytest.approx(0.13)
+    assert first["spread"] == pytest.approx(0.25) and first["mean alpha"] == pytest.approx(0.8)
+    assert second["controller"] == "one-shot, per batch" and second["largest |error|"] == pytest.approx(0)
+
+
 def test_bad_input() -> None:
     with pytest.raises(ValueError, match="controller='pid': expected one of none, bang_bang, one_shot"):
         Plan("pid")
