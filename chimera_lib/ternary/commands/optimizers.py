@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 TuningSeeds = Annotated[
     int, typer.Option(help="Seeds to tune learning rates on; others than those reported.", callback=at_least(1))
 ]
+FirstSeed = Annotated[int, typer.Option(help="The first seed to report; the others follow it.", callback=at_least(0))]
 Sparsity = Annotated[float, typer.Option(help="Share of sparse_relu's inputs set to zero, in [0, 1).")]
 NoiseScale = Annotated[float, typer.Option(help="Standard deviation of noisy_quadratic's noise.")]
 Optimizers = Annotated[str, typer.Option(help="With commas between; all where empty. AdamW always runs.")]
@@ -44,6 +45,7 @@ def compare_optimizers(
     problem: Annotated[str, typer.Option(help="regression, sparse_relu, noisy_quadratic or saddle.")] = "regression",
     steps: Steps = 300,
     seeds: Seeds = 20,
+    first_seed: FirstSeed = 0,
     tuning_seeds: TuningSeeds = 5,
     sparsity: Sparsity = 0.7,
     noise_scale: NoiseScale = 1.0,
@@ -67,7 +69,7 @@ def compare_optimizers(
     torch.set_num_threads(1)  # tensors of a few elements; and the number of threads changes the last bits
     task = trial.Task(problem, steps, sparsity, noise_scale)
     wanted = optimizer_comparison.contenders(names("--optimizers", optimizers) if optimizers else None)
-    reported, others = tuning.seeds_apart(seeds, tuning_seeds)
+    reported, others = tuning.seeds_apart(seeds, tuning_seeds, first_seed)
     if learning_rate is not None:
         finite("--learning-rate", learning_rate)
     with Log(log_jsonl, "compare-optimizers", schema="optimizer") as log:
@@ -88,6 +90,7 @@ def compare_optimizers(
 def stress_suite(
     steps: Steps = 300,
     seeds: Seeds = 20,
+    first_seed: FirstSeed = 0,
     tuning_seeds: TuningSeeds = 5,
     sparsity: Sparsity = 0.7,
     noise_scale: NoiseScale = 1.0,
@@ -114,7 +117,7 @@ def stress_suite(
 
     torch.set_num_threads(1)
     wanted = optimizer_comparison.contenders(names("--optimizers", optimizers) if optimizers else None)
-    reported, others = tuning.seeds_apart(seeds, tuning_seeds)
+    reported, others = tuning.seeds_apart(seeds, tuning_seeds, first_seed)
     finite("--shared-learning-rate", shared_learning_rate)
     trial.Task("regression", steps, sparsity, noise_scale)  # refuses what is out of range before a folder is made
     with Log(log_jsonl, "stress-suite", schema="optimizer") as log:

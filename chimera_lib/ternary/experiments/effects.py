@@ -166,7 +166,7 @@ def write_record(path: Path, rows: Sequence[Row]) -> None:
         if row["p_holm"] is not None:
             metrics[f"{row['level']}_p_holm"] = row["p_holm"]
     for row in variance_shares(rows):
-        metrics[f"share_{row['source'].replace(' ', '_')}"] = row["share"]
+        metrics[f"{row['source'].replace(' ', '_')}_share"] = row["share"]
     recorded.write(path, recorded.command_line(), metrics)
 
 

@@ -47,18 +47,21 @@ class Tuned:
         return not math.isfinite(self.losses[self.learning_rate])
 
 
-def seeds_apart(reported: int, tuned: int) -> tuple[list[int], list[int]]:
-    """Seeds to report, 0, 1, ..., and seeds to tune on, which are others.
+def seeds_apart(reported: int, tuned: int, first: int = 0) -> tuple[list[int], list[int]]:
+    """Seeds to report, ``first`` and those after it, and seeds to tune on, which are others.
 
     Raises:
         ChimeraError: fewer than two to report (an interval needs them), fewer than one to tune on, or so many that
             they meet.
     """
-    if not 2 <= reported <= FIRST_TUNING_SEED:
-        raise ChimeraError(f"{reported} seeds to report: expected 2 to {FIRST_TUNING_SEED}, as an interval needs two")
+    if not (reported >= 2 and first >= 0 and first + reported <= FIRST_TUNING_SEED):
+        raise ChimeraError(
+            f"{reported} seeds to report from seed {first}: expected at least 2, as an interval needs two, "
+            f"all below {FIRST_TUNING_SEED}"
+        )
     if tuned < 1:
         raise ChimeraError(f"{tuned} seeds to tune on: expected at least 1")
-    return list(range(reported)), list(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + tuned))
+    return list(range(first, first + reported)), list(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + tuned))
 
 
 def tune(task: Task, optimizer: str, seeds: Sequence[int], runner: Runner = trial.run) -> Tuned:

@@ -68,7 +68,13 @@ def test_a_real_problem_is_tuned_to_the_inside_of_the_grid() -> None:
 def test_seeds_never_meet() -> None:
     reported, tuned = tuning.seeds_apart(20, 5)
     assert reported == list(range(20)) and len(tuned) == 5 and not set(reported) & set(tuned)
-    for words, said in (((1, 5), "1 seeds to report"), ((2, 0), "0 seeds to tune"), ((10**7, 1), "10000000")):
+    assert tuning.seeds_apart(2, 1, 100)[0] == [100, 101]
+    for words, said in (
+        ((1, 5), "1 seeds to report"),
+        ((2, 0), "0 seeds to tune"),
+        ((10**7, 1), "10000000"),
+        ((2, 1, 999_999), "from seed 999999"),
+    ):
         with pytest.raises(ChimeraError, match=said):
             tuning.seeds_apart(*words)
     with pytest.raises(ChimeraError, match="no seeds"):
