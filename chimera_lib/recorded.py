@@ -23,7 +23,18 @@ from chimera_lib.errors import ChimeraError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_PACKAGES = ("numpy", "torch", "onnxruntime", "scipy-openblas32", "blis", "mkl", "openvino", "jax")
+_PACKAGES = (
+    "numpy",
+    "torch",
+    "onnxruntime",
+    "scipy-openblas32",
+    "blis",
+    "mkl",
+    "openvino",
+    "jax",
+    "torchao",
+    "transformers",
+)
 _FIELDS = ("command", "date", "machine", "versions", "revision", "metrics")
 
 
