@@ -56,7 +56,7 @@ def train_on(
     *,
     steps: int,
     batch: int = 64,
-    lr: float = 5e-4,
+    lr: float = 1e-3,
     seed: int = 0,
     progress: Callable[[int], object] = lambda _: None,
 ) -> list[float]:
@@ -65,7 +65,8 @@ def train_on(
     Args:
         images, labels: uint8 (N, 32, 32, 3) and int64 (N,).
         steps, batch: how many steps of how many images, drawn without replacement within a step.
-        lr: the first step's.
+        lr: the first step's. The default is the best of a grid of half decades after 40 steps, on the training images
+            behind ``TRAINED_ON``.
         seed: of the draws.
         progress: is told each step's number.
     """
