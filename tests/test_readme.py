@@ -28,6 +28,13 @@ FIGURES = [
     ("images-held-out", "lattice_robust_held_out_rate", "{:.1%}"),
     ("images-defences", "none_rate", "{:.1%}"),
     ("images-defences", "float64_products_rate", "{:.1%}"),
+    ("ternary-optimizer", "resnet20_as_published_ratio", "{:.2f}"),
+    ("ternary-optimizer", "20M_compiled_ratio", "{:.2f}"),
+    ("ternary-layers", "chimera_ratio", "{:.2f}"),
+    ("ternary-layers", "chimera_ratio_default_allocator", "{:.2f}"),
+    ("ternary-packed", "2bit_times_smaller", "{:.2f}"),
+    ("ternary-packed", "vector_2bit_over_fp32", "{:.2f}"),
+    ("ternary-packed", "batch_2bit_over_fp32", "{:.2f}"),
 ]
 
 
