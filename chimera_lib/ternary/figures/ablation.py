@@ -32,13 +32,19 @@ NAMES = {
     "int8": "activations in 8 bits",
     "as_published": "8 bits, no gradient",
 }
-FACTORS = {"optimizer": "Optimizer", "mode": "Weights", "activation": "Activations", "seed": "Seed"}
+FACTORS = {"optimizer": "optimizer", "mode": "weights", "activation": "activations"}
 CHANCE = 10.0  # percent, of ten classes
 
 
 def said(name: str) -> str:
     """A level's name as a reader knows it."""
     return NAMES.get(name, name)
+
+
+def contrast(row: Row) -> str:
+    """An effect's two levels, without the words that both have in common."""
+    level, reference = said(row["level"]), said(row["reference"])
+    return f"{level} − {reference.removeprefix('activations ')}"  # noqa: RUF001
 
 
 def cells(rows: Sequence[Row]) -> Figure:
@@ -61,7 +67,7 @@ def cells(rows: Sequence[Row]) -> Figure:
             axis.plot([values.mean()], [height], "|", ms=11, mew=2.5, color=COLOURS[shift])
         axis.axvline(CHANCE, color="black", ls=":", lw=1)
         axis.set_yticks(range(len(optimizers)), [said(name) for name in optimizers])
-        axis.invert_yaxis()
+        axis.set_ylim(len(optimizers) - 0.5, -0.5)
         axis.set_title(said(activation).capitalize(), loc="left")
     axes[-1, 0].set_xlabel("test accuracy, % (dotted: chance)")
     axes[-1, 0].set_xlim(left=0)
@@ -81,9 +87,9 @@ def main_effects(rows: Sequence[Row]) -> Figure:
         value = 100 * row["effect"]
         axis.errorbar(value, place, xerr=[[value - 100 * low], [100 * high - value]], fmt="o", color=colour)
     axis.axvline(0, color="black", lw=1)
-    axis.set_yticks(range(len(found)), [f"{said(row['level'])} − {said(row['reference'])}" for row in found])  # noqa: RUF001
-    axis.invert_yaxis()
-    axis.set_xlabel("effect on test accuracy, points of a percent (bars: 95 %, Student over seeds)")
+    axis.set_yticks(range(len(found)), [contrast(row) for row in found])
+    axis.set_ylim(len(found) - 0.5, -0.5)
+    axis.set_xlabel("effect on test accuracy, points\n(bars: 95 %, Student over seeds)")
     return figure
 
 
