@@ -1,8 +1,9 @@
 """Small parameters, end to end: one call per formula for all of them instead of one for each.
 
 ResNet-20 has 65 parameters, most of a few dozen elements, for which calling an operation costs more than doing it.
-A bucket keeps their state in one flat tensor per kind; what stands in ``optimizer.state`` are views of it, so that a
-state dictionary looks and weighs as it would without.
+A bucket keeps their state in one flat tensor per kind; what stands in ``optimizer.state`` are views of it. Saved
+together they weigh what they would without, since torch saves a storage once; a single entry saved by itself brings the
+whole tensor along, as any view does (clone it first).
 """
 
 from __future__ import annotations
@@ -58,6 +59,13 @@ class Bucket:
                 if state[name] is not view:
                     view.copy_(state[name])
                     state[name] = view
+
+    def release(self, states: Sequence[dict[str, Any]]) -> None:
+        """Give each parameter tensors of its own again, so that nothing holds on to the flat ones."""
+        for name, views in self.views.items():
+            for view, state in zip(views, states, strict=True):
+                if state.get(name) is view:
+                    state[name] = view.clone()
 
     def take(self, grads: Sequence[Tensor], *, negate: bool) -> None:
         """Copy the gradients in; they themselves are left as they are."""

@@ -70,7 +70,7 @@ class Chimera21(Optimizer):
     Raises:
         ValueError: an option out of range.
         BadGradient: at ``step``, for sparse, complex and (see ``check_finite``) NaN or infinite gradients. Parameters
-            and state are then as they were.
+            are then as they were, and so is their state, but for zeros where there was none.
 
     >>> weight = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
     >>> optimizer = Chimera21([weight], lr=0.1)
@@ -117,6 +117,9 @@ class Chimera21(Optimizer):
 
     def _start(self) -> None:
         self._buckets: dict[tuple[Any, ...], Bucket] = {}
+        self._changed: dict[
+            tuple[Any, ...], tuple[int, ...]
+        ] = {}  # parameters that a bucket was last asked for in vain
         self._offsets: dict[Tensor, int] = {}
         self._diagnostics: diagnostics.Diagnostics | None = None
 
@@ -212,7 +215,11 @@ class Chimera21(Optimizer):
         return buckets, single
 
     def _fill(self, key: tuple[Any, ...], pairs: list[tuple[Tensor, Tensor]], *, negate: bool) -> Bucket | None:
-        """The bucket of these parameters, or None where they differ in their step, or one is there twice."""
+        """The bucket of these parameters, or None where they differ in their step, or one is there twice.
+
+        None too where other parameters had gradients in the step before: a bucket is made anew only for parameters
+        that come twice running, else a network of many experts would copy all its state at every step.
+        """
         parameters, grads = zip(*pairs, strict=True)
         if len(set(map(id, parameters))) < max(2, len(parameters)):
             return None
@@ -221,6 +228,12 @@ class Chimera21(Optimizer):
             return None
         bucket = self._buckets.get(key)
         if bucket is None or not bucket.holds(parameters, states):
+            asked = tuple(map(id, parameters))
+            if bucket is not None:
+                if self._changed.get(key) != asked:
+                    self._changed[key] = asked
+                    return None
+                bucket.release([self.state[p] for p in bucket.parameters])
             bucket = self._buckets[key] = Bucket(parameters, states, [self._offset(p) for p in parameters])
         bucket.adopt(states)
         if any(bucket.common(name) is None for name in ("step", "psi_floor") if name in bucket.flat):

@@ -142,3 +142,36 @@ def test_an_adamw_state_is_taken_with_psi_at_zero() -> None:
     state = ours.state[net[0].weight]
     assert state["step"].item() == 7 and ours.param_groups[0]["lambda_gate"] == 0.1
     assert state["psi"].abs().max().item() == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("name", GATED)
+@pytest.mark.parametrize("pattern", ["freezing", "halves"])
+def test_state_does_not_grow_where_other_parameters_get_gradients_at_each_step(name: str, pattern: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    parameters = [torch.nn.Parameter(torch.randn(500, generator=generator)) for _ in range(20)]
+    alone = [torch.nn.Parameter(p.detach().clone()) for p in parameters]
+    optimizer, single = build(name, parameters, 0.01), build(name, alone, 0.01, foreach=False)
+    for step in range(30):
+        for place, (one, other) in enumerate(zip(parameters, alone, strict=True)):
+            frozen = place < step if pattern == "freezing" else bool(torch.rand((), generator=generator) < 0.5)
+            grad = None if frozen and step else torch.randn(500, generator=generator)
+            one.grad, other.grad = grad, None if grad is None else grad.clone()
+        optimizer.step()
+        single.step()
+    file = io.BytesIO()
+    torch.save(optimizer.state_dict(), file)
+    assert len(file.getvalue()) < 1.2 * optimizer.state_bytes()["total"] + 40_000  # names and offsets of the entries
+    for one, other in zip(parameters, alone, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-7)
+
+
+def test_a_bucket_is_made_anew_for_parameters_that_come_twice_running() -> None:
+    parameters = [torch.nn.Parameter(torch.ones(4)) for _ in range(4)]
+    optimizer = build("chimera21", parameters, 0.01)
+    for count in (4, 3, 3, 3):
+        for place, one in enumerate(parameters):
+            one.grad = torch.ones(4) if place < count else None
+        optimizer.step()
+    storages = [optimizer.state[one]["psi"].untyped_storage() for one in parameters]
+    assert len({storage.data_ptr() for storage in storages}) == 2  # three together, and the one left out by itself
+    assert [storage.nbytes() for storage in storages] == [48, 48, 48, 16]
