@@ -132,7 +132,7 @@ def run(
 
     Args:
         design: the factors.
-        source: loads the data; called once in every process, so it must be a module's function or a partial of one.
+        source: loads the data; called in every process, so it must be a module's function or a partial of one.
         output: folder of ``tuning.jsonl`` and ``cells.jsonl``. What they hold already is not run again; they must be
             of the same recipe.
         jobs: processes, of one thread each; 1 stays in this one.
@@ -145,7 +145,8 @@ def run(
     say = report or (lambda line: None)  # noqa: ARG005
     training.check_device(design.device)
     recipes = list(design.cells())  # a name or a number that makes no sense is refused before anything runs
-    tuning, cells = (Rows(output / f"{name}.jsonl", setting(design)) for name in ("tuning", "cells"))
+    shared = setting(design, source())
+    tuning, cells = (Rows(output / f"{name}.jsonl", shared) for name in ("tuning", "cells"))
     rates = {}
     with Workers(jobs, source, design, log) as workers:
         if design.rates is None:
@@ -170,12 +171,13 @@ def run(
     return [done[tuple(getattr(one, name) for name in CELL)] for one in recipes]
 
 
-def setting(design: Design) -> Row:
-    """What all runs of a folder must have in common."""
+def setting(design: Design, splits: Splits) -> Row:
+    """What all runs of a folder must have in common: the recipe, the data and the device."""
     base = {name: value for name, value in vars(design.base).items() if name not in (*CELL, "learning_rate")}
     rates = None
     if design.rates is not None:
         rates = {f"{optimizer} {mode}": rate for (optimizer, mode), rate in design.rates.items()}
+    base |= {"data": splits.name, "data_digest": splits.digest(), "device": design.device}
     return {**base, "tuning_batches": design.tuning_batches, "given_learning_rate": rates}
 
 

@@ -6,12 +6,10 @@ import json
 from typing import TYPE_CHECKING
 
 from chimera_lib.errors import ChimeraError
-from chimera_lib.ternary.experiments import checkpoint
+from chimera_lib.ternary.experiments import checkpoint, log, rows
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-MARKS = ({"setting"}, {"run_id", "script", "record_type"})  # of the first line of rows, and of logs
 
 
 def find(folder: Path) -> list[Path]:
@@ -27,19 +25,20 @@ def find(folder: Path) -> list[Path]:
 
 
 def made_here(path: Path) -> bool:
-    """Whether ``path`` is a log, rows or a checkpoint of this part."""
+    """Whether ``path`` is a log, rows or a checkpoint of this part; a checkpoint half written is told by its name."""
     if path.suffix == ".jsonl":
-        return any(mark <= _first_keys(path) for mark in MARKS)
-    if path.name.startswith(".") and path.name.endswith(".safetensors.partial"):
-        return True
-    return path.suffix == ".safetensors" and checkpoint.is_checkpoint(path)
+        first = _first_line(path)
+        return first.keys() in (set(log.BASE), set(log.RESNET), set(log.OPTIMIZER)) or (
+            first.keys() == {"made_by", "setting"} and first["made_by"] == rows.MADE_BY
+        )
+    return path.name.endswith(checkpoint.PARTIAL) or (path.suffix == ".safetensors" and checkpoint.is_checkpoint(path))
 
 
-def _first_keys(path: Path) -> set[str]:
+def _first_line(path: Path) -> dict[str, object]:
     with path.open("rb") as file:
         line = file.readline(1 << 16)
     try:
         content = json.loads(line)
     except ValueError:  # no JSON, or no text
-        return set()
-    return set(content) if isinstance(content, dict) else set()
+        return {}
+    return content if isinstance(content, dict) else {}

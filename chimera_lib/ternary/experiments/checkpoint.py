@@ -36,7 +36,7 @@ def save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, recipe:
                 plain[f"{number}.{name}"] = value
     texts = {"recipe": asdict(recipe), "groups": kept["param_groups"], "plain": plain, "facts": facts}
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}{PARTIAL}")
     try:
         # Clones: safetensors refuses tensors that share memory, as the optimizer's buckets do.
         whole = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
@@ -93,6 +93,7 @@ def is_checkpoint(path: Path) -> bool:
 
 
 NAMES = {"recipe", "groups", "plain", "facts"}
+PARTIAL = ".chimera-ternary.partial"  # ends the name of a checkpoint that is being written
 
 
 def _as_given(groups: list[dict[str, Any]], optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,14 @@ class Splits:
     test_images: np.ndarray
     test_labels: np.ndarray
     name: str = "cifar10"
+
+    def digest(self) -> str:
+        """Twelve hex digits that name these images and labels: other data, other digits."""
+        summed = hashlib.sha256(self.name.encode())
+        for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
+            summed.update(f"{array.dtype} {array.shape}".encode())
+            summed.update(memoryview(np.ascontiguousarray(array)))
+        return summed.hexdigest()[:12]
 
     def held_out(self, count: int) -> Splits:
         """Splits whose test images are the last ``count`` training images, which are no longer trained on.

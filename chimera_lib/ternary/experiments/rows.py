@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+MADE_BY = "chimera ternary"
+
+
 class Rows:
-    """The rows of a file whose first line says under which setting they were made.
+    """The rows of a file whose first line says what made them, and under which setting.
 
     Args:
         path: the file; made with its folders when the first row is added.
@@ -50,7 +53,7 @@ class Rows:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         log.end_last_line(self.path)
         fresh = not self.path.exists() or self.path.stat().st_size == 0
-        lines = ([{"setting": self.setting}] if fresh else []) + rows
+        lines = ([{"made_by": MADE_BY, "setting": self.setting}] if fresh else []) + rows
         with self.path.open("a", encoding="utf-8") as file:
             file.write("".join(json.dumps(one, allow_nan=False) + "\n" for one in lines))
         self.rows += rows

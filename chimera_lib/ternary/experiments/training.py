@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
-from chimera_lib import stats
 from chimera_lib.errors import BadGradient, ChimeraError, Diverged, UnknownName
 from chimera_lib.ternary.experiments import checkpoint as checkpoints
 from chimera_lib.ternary.experiments import cifar_batches, log, recipe
+from chimera_lib.ternary.experiments.evaluation import Score, evaluate
 from chimera_lib.ternary.quantizers.gamma import GammaQuantizer
 from chimera_lib.ternary.quantizers.statistics import by_layer, pooled, quantized, unweighted
 from chimera_lib.ternary.quantizers.threshold import ThresholdQuantizer
@@ -29,26 +29,8 @@ if TYPE_CHECKING:
     from chimera_lib.ternary.experiments.cifar_batches import Splits
     from chimera_lib.ternary.experiments.recipe import Recipe
 
+CONTROL = ("controller_error", "controller_update_delta", "alpha_control_mean", "alpha_next_mean")
 WARMUP_STEPS = 3  # steps left out of a timing summary: the first ones allocate
-
-
-@dataclass(frozen=True)
-class Score:
-    """What a pass over labelled images gave."""
-
-    loss: float
-    correct: int
-    n: int
-
-    @property
-    def accuracy(self) -> float:
-        """Share of the images that got their label, in [0, 1]."""
-        return self.correct / self.n
-
-    @property
-    def ci(self) -> stats.Interval:
-        """Wilson 95 % interval of ``accuracy``, over images."""
-        return stats.wilson(self.correct, self.n)
 
 
 @dataclass(frozen=True)
@@ -73,21 +55,6 @@ def check_device(name: str) -> None:
         raise UnknownName("device", name, ("cpu", "cuda"))
     if name == "cuda" and not torch.cuda.is_available():
         raise ChimeraError("--device cuda: this torch sees no CUDA GPU; train with --device cpu")
-
-
-@torch.no_grad()
-def evaluate(model: nn.Module, splits: Splits, batch_size: int, limit: int | None = None, device: str = "cpu") -> Score:
-    """Loss and accuracy on the test images, in eval mode; quantizers' counters and averages stay as they are."""
-    was_training = model.training
-    model.eval()
-    loss, correct, n = 0.0, 0, 0
-    for x, labels in cifar_batches.test_batches(splits, batch_size, limit):
-        logits = model(x.to(device, memory_format=torch.channels_last)).float().cpu()
-        loss += float(F.cross_entropy(logits, labels, reduction="sum"))
-        correct += int((logits.argmax(1) == labels).sum())
-        n += len(labels)
-    model.train(was_training)
-    return Score(loss / n, correct, n)
 
 
 def train(
@@ -149,28 +116,32 @@ class Run:
         self.batches = cifar_batches.number_of_batches(splits, chosen.batch_size, chosen.max_batches)
         self.scores: list[Score] = []
         self.step_ms: list[float] = []
+        self.seen: dict[str, Any] = {}  # the network's fields as of the last training forward
 
     def epoch(self, epoch: int) -> Score:
-        """Train one epoch; its loss and accuracy are those of the training forwards."""
+        """Train one epoch; its loss and accuracy are those of the training forwards.
+
+        The controller acts before an epoch, or a batch, on what the forwards before it saw, so that the evaluation
+        after an epoch has the thresholds that the network was trained with.
+        """
         c = self.recipe
         self.model.train()
         loss_sum, correct, n = 0.0, 0, 0
+        begun = self.control("epoch", self.model) if epoch else None
         given = cifar_batches.training_batches(
             self.splits, c.batch_size, seed=c.seed, epoch=epoch, limit=c.max_batches, augment=c.augment
         )
         for number, (x, labels) in enumerate(given):
+            moved = self.control("batch", self.model) if epoch or number else None
             loss, hits = self.step(epoch * self.batches + number, x, labels)
             loss_sum, correct, n = loss_sum + loss * len(labels), correct + hits, n + len(labels)
-            moved = self.control("batch", self.model)
             if self.lines.open:
-                self.write("batch", epoch, moved, batch_idx=number, split="train", loss=loss, train_loss=loss,
-                           train_accuracy=hits / len(labels))  # fmt: skip
-        moved = self.control("epoch", self.model)
+                own = {"batch_idx": number, "split": "train", "loss": loss, "train_loss": loss}
+                self.write("batch", epoch, moved, self.seen, **own, train_accuracy=hits / len(labels))
         self.scores.append(Score(loss_sum / n, correct, n))
         now = self.scores[-1]
-        self.write(
-            "epoch", epoch, moved, split="train", loss=now.loss, train_loss=now.loss, train_accuracy=now.accuracy
-        )
+        means = {"loss": now.loss, "train_loss": now.loss, "train_accuracy": now.accuracy}
+        self.write("epoch", epoch, begun, self.seen, split="train", **means)
         return now
 
     def step(self, number: int, x: torch.Tensor, labels: torch.Tensor) -> tuple[float, int]:
@@ -187,38 +158,44 @@ class Run:
             raise Diverged(f"{c.optimizer}, {c.mode}: the loss is {value} at step {number}; lower --learning-rate")
         self.optimizer.zero_grad()
         loss.backward()
+        forward = time.perf_counter()
+        if self.lines.open:
+            self.seen = network_fields(self.model)  # before the weights move on
+        paused = time.perf_counter() - forward
         try:
             self.optimizer.step()
         except BadGradient as error:
             raise Diverged(f"{c.optimizer}, {c.mode}, step {number}: {error}; lower --learning-rate") from error
         hits = int((logits.detach().argmax(1) == there).sum())
-        self.step_ms.append((time.perf_counter() - began) * 1e3)
+        self.step_ms.append((time.perf_counter() - began - paused) * 1e3)
         return value, hits
 
     def test(self, epoch: int, *, quiet: bool = False) -> Score:
         """Evaluate; the record's statistics are those of this pass."""
         c = self.recipe
         score = evaluate(self.model, self.splits, c.eval_batch_size, c.eval_max_batches, self.device)
-        if not quiet:
-            self.write(
-                "eval", epoch, None, split="test", loss=score.loss, test_loss=score.loss, test_accuracy=score.accuracy
-            )
+        if not math.isfinite(score.loss):
+            raise Diverged(f"{c.optimizer}, {c.mode}: the test loss is {score.loss}; lower --learning-rate")
+        if not quiet and self.lines.open:
+            own = {"loss": score.loss, "test_loss": score.loss, "test_accuracy": score.accuracy}
+            self.write("eval", epoch, None, network_fields(self.model), split="test", **own)
         return score
 
     def finish(self, outcome: Outcome) -> None:
         """Write the final record and the summary of timings."""
         last = self.recipe.epochs - 1
+        fields = network_fields(self.model) if self.lines.open else {}
         scores = {"test_loss": outcome.test.loss, "test_accuracy": outcome.test.accuracy}
-        self.write("final", last, None, split="test", loss=outcome.test.loss, **scores)
-        times = {"step_time_ms": statistics.mean(self.step_ms) if self.step_ms else None}
-        self.write("summary", last, None, step_time_ms_after_warmup=outcome.median_step_ms, **times, **scores)
+        self.write("final", last, None, fields, split="test", loss=outcome.test.loss, **scores)
+        mean = statistics.mean(self.step_ms) if self.step_ms else None
+        times = {"step_time_ms": mean, "step_time_ms_after_warmup": outcome.median_step_ms}
+        self.write("summary", last, None, fields, **times, **scores)
 
-    def write(self, kind: str, epoch: int, moved: Control | None, **values: Any) -> None:
-        """Write a record with the recipe's fields and the network's statistics."""
+    def write(self, kind: str, epoch: int, moved: Control | None, fields: dict[str, Any], **values: Any) -> None:
+        """Write a record: the recipe's fields, the network's ``fields``, and what the controller did before it."""
         if not self.lines.open:
             return
-        control = {} if moved is None else moved.record()
-        step = (epoch + 1) * self.batches if values.get("batch_idx") is None else None
+        batch = values.get("batch_idx")
         shared = {
             "mode": self.recipe.mode,
             "activation": self.recipe.activation,
@@ -226,10 +203,11 @@ class Run:
             "init_seed": self.recipe.seed if self.recipe.init_seed is None else self.recipe.init_seed,
             "optimizer_name": self.recipe.optimizer,
             "epoch": epoch,
-            "step": epoch * self.batches + values["batch_idx"] + 1 if step is None else step,
+            "step": (epoch + 1) * self.batches if batch is None else epoch * self.batches + batch + 1,
             **log.optimizer_fields(self.optimizer.param_groups[0]),
         }
-        self.lines.write(kind, **{**shared, **network_fields(self.model), **self.aims(), **control, **values})
+        control = {} if moved is None else {name: value for name, value in moved.record().items() if name in CONTROL}
+        self.lines.write(kind, **{**shared, **fields, **self.aims(), **control, **values})
 
     def aims(self) -> dict[str, Any]:
         """The log fields of the controller's aims; none where nothing is controlled."""
@@ -261,7 +239,10 @@ class Run:
 
 
 def network_fields(model: nn.Module) -> dict[str, Any]:
-    """The log fields of a network's ternary layers, as the last forward used them; empty where it has none."""
+    """The log fields of a network's ternary layers as they are: of the last forward, if no weight has moved since.
+
+    Empty where the network has no ternary layer.
+    """
     layers = by_layer(model)
     if not layers:
         return {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 from dataclasses import replace
@@ -28,10 +29,15 @@ def data() -> cifar_batches.Splits:
     return cifar_batches.synthetic(80, 32)
 
 
+def other_data() -> cifar_batches.Splits:
+    return cifar_batches.synthetic(80, 32, seed=1)
+
+
 def deadly() -> cifar_batches.Splits:
-    """Data whose reading kills the process."""
-    os.kill(os.getpid(), signal.SIGKILL)
-    raise AssertionError
+    """Data whose reading kills a process that was started for it, and no other."""
+    if multiprocessing.parent_process() is not None:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return data()
 
 
 def test_every_cell_has_every_seed_and_the_rate_of_its_optimizer_and_mode(tmp_path: Path) -> None:
@@ -67,6 +73,8 @@ def test_an_interrupted_ablation_goes_on(tmp_path: Path, monkeypatch: pytest.Mon
     assert ablation.run(SMALL, data, tmp_path / "cut") == whole
     assert (tmp_path / "cut" / "tuning.jsonl").read_text().startswith(kept)
     ablation.run(replace(SMALL, seeds=(0, 1, 2)), data, tmp_path / "cut")  # more seeds go into the same folder
+    with pytest.raises(ChimeraError, match="data_digest"):  # rows of other images are not taken for these
+        ablation.run(SMALL, other_data, tmp_path / "cut")
     with pytest.raises(ChimeraError, match="max_batches 1, now 2"):
         ablation.run(replace(SMALL, base=replace(BASE, max_batches=2)), data, tmp_path / "cut")
 

@@ -24,8 +24,12 @@ def test_own_files_are_told_from_others(tmp_path: Path) -> None:
     chosen = recipe.Recipe()
     model = recipe.network(chosen)
     checkpoint.save(tmp_path / "c.safetensors", model, recipe.optimizer_of(chosen, model), chosen, {})
-    (tmp_path / ".c.safetensors.partial").write_bytes(b"half")
-    own = {"log.jsonl", "rows.jsonl", "c.safetensors", ".c.safetensors.partial"}
+    (tmp_path / f".c.safetensors{checkpoint.PARTIAL}").write_bytes(b"half")
+    own = {"log.jsonl", "rows.jsonl", "c.safetensors", f".c.safetensors{checkpoint.PARTIAL}"}
+    (tmp_path / ".hub.safetensors.partial").write_bytes(b"half of another program's")
+    (tmp_path / "mine.jsonl").write_text('{"setting": {"a": 1}}\n{"run_id": 3, "script": "x", "record_type": "y"}\n')
+    (tmp_path / "theirs.jsonl").write_text('{"made_by": "somebody", "setting": {"a": 1}}\n')
+    (tmp_path / "run.jsonl").write_text('{"run_id": 3, "script": "x", "record_type": "y"}\n')
     (tmp_path / "foreign.jsonl").write_text('{"text": "a data set"}\n')
     (tmp_path / "list.jsonl").write_text("[1]\n")
     (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe\x00")

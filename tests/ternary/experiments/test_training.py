@@ -95,11 +95,15 @@ def test_the_log_holds_batches_epochs_evaluations_and_the_end(tmp_path: Path) ->
     kinds = [record["record_type"] for record in records]
     assert kinds == ["batch", "batch", "epoch", "eval"] * 2 + ["final", "summary"]
     assert [r["step"] for r in records if r["record_type"] == "batch"] == [1, 2, 3, 4]
-    batch, evaluated, final = records[0], records[7], records[8]
+    batch, evaluated, final = records[1], records[7], records[8]
     assert batch["controller_frequency"] == "batch" and batch["controller_affects"] == "alpha_override"
-    assert batch["controller_error"] == pytest.approx(batch["global_zero_ratio"] - batch["target_zero_ratio"], abs=0.2)
+    assert records[0]["controller_error"] is None  # nothing had been seen before the first batch
+    assert batch["controller_error"] == pytest.approx(records[0]["zero_ratio"] - batch["target_zero_ratio"], abs=0.05)
+    assert batch["alpha_next_mean"] == pytest.approx(batch["alpha_used"])  # it acts in the very next forward
     assert batch["target_zero_ratio"] == pytest.approx(0.63038, abs=1e-4)
-    assert batch["split"] == "train" and batch["batch_idx"] == 0 and batch["lr"] == chosen.rate(0, 4)
+    assert batch["split"] == "train" and batch["batch_idx"] == 1 and batch["lr"] == chosen.rate(1, 4)
+    for record in records:
+        assert record["zero_ratio"] == record["global_zero_ratio"] and record["alpha_used"] == record["alpha_used_mean"]
     assert evaluated["split"] == "test" and evaluated["test_accuracy"] == outcome.test.accuracy
     shares = pooled(by_layer(outcome.model).values()).record()  # of the evaluation itself
     assert evaluated["global_zero_ratio"] == final["zero_ratio"] == shares["zero_ratio"]
@@ -191,3 +195,21 @@ def test_devices() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ChimeraError, match="sees no CUDA GPU"):
             training.check_device("cuda")
+
+
+@pytest.mark.parametrize("frequency", ["batch", "epoch"])
+@pytest.mark.parametrize("affects", ["alpha_target", "alpha_override"])
+def test_the_evaluation_has_the_thresholds_of_the_training(frequency: str, affects: str, tmp_path: Path) -> None:
+    options = {"controller": "bang-bang", "controller_frequency": frequency, "controller_affects": affects}
+    run(replace(TINY, warmup=0, **options), tmp_path / "log.jsonl")
+    records = log.read(tmp_path / "log.jsonl")
+    for place, record in enumerate(records):
+        if record["record_type"] == "eval":
+            assert record["alpha_used"] == records[place - 1]["alpha_used"] == records[place - 2]["alpha_used"]
+    assert records[0]["alpha_used"] == 0.7
+    assert len({record["alpha_used"] for record in records}) > 1  # it did act
+
+
+def test_an_evaluation_that_is_not_finite_is_a_divergence() -> None:
+    with pytest.raises(Diverged, match="the test loss is nan"):
+        run(replace(TINY, epochs=1, max_batches=1, mode="fp32_baseline", optimizer="adamw", learning_rate=1e30))
