@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from chimera_lib.errors import ChimeraError
-from chimera_lib.ternary.commands.options import LogJsonl, Record, Seeds, Steps, app, at_least, names
+from chimera_lib.ternary.commands.options import LogJsonl, Record, Seeds, Steps, app, at_least, folder, names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -98,9 +98,9 @@ def stress_suite(
     shared_learning_rate: Annotated[
         float, typer.Option(help="Of the last table, in which AdamW and all gates have this one.")
     ] = 0.01,
-    output: Annotated[Path, typer.Option(help="Folder for the trials; a second run goes on there.")] = Path(
-        "out/stress-suite"
-    ),
+    output: Annotated[
+        Path, typer.Option(help="Folder for the trials; a second run goes on there.", callback=folder)
+    ] = Path("out/stress-suite"),
     log_jsonl: LogJsonl = None,
     log_every: LogEvery = 10,
     record: Record = None,

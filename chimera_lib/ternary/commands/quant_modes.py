@@ -43,6 +43,9 @@ def compare_quant_modes(
     """
     rates = tuple(dict.fromkeys(positive("--learning-rate", part) for part in names("--learning-rate", learning_rate)))
     refuse_bad_aim(alpha_target, target_bits)
+    for option, value in (("--alpha-target", alpha_target), ("--target-bits", target_bits)):
+        if value is not None and "chimera" not in names("--modes", modes):
+            raise ChimeraError(f"{option} is an option of chimera, which is not among --modes {modes}: leave it out")
     import torch
 
     from chimera_lib import recorded

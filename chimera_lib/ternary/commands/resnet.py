@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from chimera_lib.errors import ChimeraError
-from chimera_lib.ternary.commands.options import LogJsonl, Record, Seeds, app, at_least, names
+from chimera_lib.ternary.commands.options import LogJsonl, Record, Seeds, app, at_least, between, file, folder, names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +28,7 @@ MaxBatches = Annotated[int | None, typer.Option(help="Steps an epoch at most.", 
 EvalMaxBatches = Annotated[int | None, typer.Option(help="Evaluation batches at most.", callback=at_least(1))]
 Schedule = Annotated[str, typer.Option(help="onecycle (up and down), or constant, as published.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
-Threads = Annotated[int, typer.Option(help="Threads of torch on the CPU.", callback=at_least(1))]
+Threads = Annotated[int, typer.Option(help="Threads of torch on the CPU.", callback=between(1, 256))]
 
 
 def source_of(synthetic: bool, root: Path | None, download: bool) -> Callable[[], Splits]:
@@ -57,23 +58,34 @@ def train_resnet(
     weight_decay: Annotated[float, typer.Option(help="As the optimizer defines it.")] = 0.0,
     schedule: Schedule = "onecycle",
     activation: Annotated[str, typer.Option(help="int8, as_published (stops the gradient) or none.")] = "int8",
-    alpha_target: Annotated[float, typer.Option(help="Threshold of chimera after its warm-up.")] = 0.7,
-    scale: Annotated[str, typer.Option(help="gamma, as published, or optimal.")] = "gamma",
-    controller: Annotated[str, typer.Option(help="bang-bang (as published), one-shot or none.")] = "bang-bang",
-    target_bits: Annotated[float, typer.Option(help="Entropy that the controller aims at, bits a weight.")] = 1.32,
-    controller_frequency: Annotated[str, typer.Option(help="epoch or batch.")] = "epoch",
-    controller_affects: Annotated[str, typer.Option(help="alpha_target or alpha_override.")] = "alpha_target",
+    alpha_target: Annotated[
+        float | None, typer.Option(help="Threshold of chimera after its warm-up; default 0.7.")
+    ] = None,
+    scale: Annotated[
+        str | None, typer.Option(help="Of chimera and strict_bitnet: gamma, as published (default), or optimal.")
+    ] = None,
+    controller: Annotated[
+        str | None, typer.Option(help="Of chimera: bang-bang, as published (default), one-shot or none.")
+    ] = None,
+    target_bits: Annotated[
+        float | None, typer.Option(help="Entropy that the controller aims at, bits a weight; default 1.32.")
+    ] = None,
+    controller_frequency: Annotated[str | None, typer.Option(help="epoch (default) or batch.")] = None,
+    controller_affects: Annotated[str | None, typer.Option(help="alpha_target (default) or alpha_override.")] = None,
     seed: Annotated[int, typer.Option(help="Of order and crops, and of the weights.", callback=at_least(0))] = 0,
     device: Device = "cpu",
     threads: Threads = 1,
     save_checkpoint: Annotated[
-        Path | None, typer.Option(help="Write this file after every epoch; go on from it where it exists.")
+        Path | None, typer.Option(help="Write this after every epoch; go on from it if it exists.", callback=file)
     ] = None,
     log_jsonl: LogJsonl = None,
     record: Record = None,
 ) -> None:
     """Train CIFAR's ResNet-20 and evaluate it after every epoch."""
-    given = {name: value for name, value in locals().items() if name in RECIPE}
+    given = {name: value for name, value in locals().items() if name in RECIPE and value is not None}
+    refuse_unused(mode, given)
+    if mode == "chimera":
+        given.setdefault("controller", "bang-bang")
     import torch
 
     from chimera_lib import recorded
@@ -88,10 +100,13 @@ def train_resnet(
     keep_memory()
     with log.Log(log_jsonl, "train-resnet", schema="resnet") as lines:
         outcome = training.train(recipe, splits, lines, device=device, checkpoint=save_checkpoint, report=typer.echo)
-    typer.echo(f"{outcome.median_step_ms:.0f} ms a step (median, without the first {training.WARMUP_STEPS})")
+    if math.isfinite(outcome.median_step_ms):
+        typer.echo(f"{outcome.median_step_ms:.0f} ms a step (median, without the first {training.WARMUP_STEPS})")
     if record:
         accuracy = {"value": outcome.test.accuracy, "n": outcome.test.n, "ci": outcome.test.ci}
-        recorded.write(record, recorded.command_line(), {"accuracy": accuracy, "loss": outcome.test.loss})
+        recorded.write(
+            record, recorded.command_line(), {"accuracy": accuracy, "loss": outcome.test.loss, "data": splits.name}
+        )
         typer.echo(f"metrics in {record}")
 
 
@@ -102,6 +117,20 @@ RECIPE = (
 )
 
 
+CONTROLLED = ("controller", "target_bits", "controller_frequency", "controller_affects")
+ONLY = {"chimera": ("alpha_target", "scale", *CONTROLLED), "strict_bitnet": ("scale",)}
+
+
+def refuse_unused(mode: str, given: dict[str, Any]) -> None:
+    """Raise ChimeraError for an option of another mode, which would be ignored."""
+    for name in ("alpha_target", "scale", *CONTROLLED):
+        if name in given and name not in ONLY.get(mode, ()):
+            users = " and ".join(other for other, names in ONLY.items() if name in names)
+            raise ChimeraError(
+                f"--{name.replace('_', '-')} is an option of {users}, and --mode is {mode}: leave it out"
+            )
+
+
 @app.command("cifar-ablation")
 def cifar_ablation(
     synthetic: Synthetic = False,
@@ -110,8 +139,11 @@ def cifar_ablation(
     epochs: Epochs = 1,
     batch_size: BatchSize = 64,
     eval_batch_size: EvalBatchSize = 500,
-    max_batches: MaxBatches = 250,
-    eval_max_batches: EvalMaxBatches = 10,
+    max_batches: Annotated[int, typer.Option(help="Steps an epoch at most; 0: all.", callback=at_least(0))] = 250,
+    eval_max_batches: Annotated[
+        int, typer.Option(help="Evaluation batches at most; 0: all.", callback=at_least(0))
+    ] = 10,
+    weight_decay: Annotated[float, typer.Option(help="As each optimizer defines it.")] = 0.0,
     optimizers: Annotated[str, typer.Option(help="With commas between; the gate and its peers where empty.")] = "",
     modes: Annotated[str, typer.Option(help="With commas between; full precision, BitNet, Chimera where empty.")] = "",
     activations: Annotated[str, typer.Option(help="With commas between: none, int8, as_published.")] = "none,int8",
@@ -123,9 +155,9 @@ def cifar_ablation(
     schedule: Schedule = "onecycle",
     device: Device = "cpu",
     jobs: Annotated[int, typer.Option(help="Processes, of one thread each.", callback=at_least(1))] = 1,
-    output: Annotated[Path, typer.Option(help="Folder of the runs' rows; a second run goes on.")] = Path(
-        "out/cifar-ablation"
-    ),
+    output: Annotated[
+        Path, typer.Option(help="Folder of the runs' rows; a second run goes on.", callback=folder)
+    ] = Path("out/cifar-ablation"),
     log_jsonl: LogJsonl = None,
     record: Record = None,
 ) -> None:
@@ -138,12 +170,12 @@ def cifar_ablation(
     from chimera_lib.ternary.experiments import ablation, effects
     from chimera_lib.ternary.experiments.recipe import Recipe
 
-    shared: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "max_batches": max_batches}
-    shared |= {"eval_batch_size": eval_batch_size, "eval_max_batches": eval_max_batches, "schedule": schedule}
+    shared: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "max_batches": max_batches or None}
+    shared |= {"eval_batch_size": eval_batch_size, "eval_max_batches": eval_max_batches or None, "schedule": schedule}
     chosen = tuple(names("--optimizers", optimizers)) if optimizers else ablation.OPTIMIZERS
     quantizers = tuple(names("--modes", modes)) if modes else ablation.MODES
     design = ablation.Design(
-        Recipe(**shared),
+        Recipe(**shared, weight_decay=weight_decay),
         optimizers=chosen,
         modes=quantizers,
         activations=tuple(names("--activations", activations)),

@@ -38,7 +38,7 @@ class Splits:
         summed = hashlib.sha256(self.name.encode())
         for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
             summed.update(f"{array.dtype} {array.shape}".encode())
-            summed.update(memoryview(np.ascontiguousarray(array)))
+            summed.update(np.ascontiguousarray(array).data)
         return summed.hexdigest()[:12]
 
     def held_out(self, count: int) -> Splits:

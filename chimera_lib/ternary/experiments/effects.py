@@ -87,6 +87,22 @@ def within(rows: Sequence[Row], factor: str, level: str, reference: str, **fixed
     return {"effect": float(differences.mean()), "ci": interval(differences), "seeds": len(differences)}
 
 
+def matched_effects(rows: Sequence[Row]) -> list[Row]:
+    """Effects of optimizers over those quantizers alone at which they were tuned to the reference's learning rate.
+
+    Elsewhere an optimizer's effect is also that of its learning rate, which differs by a half decade or more.
+    """
+    rate = {(row["optimizer"], row["mode"]): row["learning_rate"] for row in rows}
+    reference = REFERENCES["optimizer"]
+    found = []
+    for optimizer in levels(rows, "optimizer"):
+        same = [mode for mode in levels(rows, "mode") if rate[optimizer, mode] == rate.get((reference, mode))]
+        if optimizer != reference and same:
+            chosen = [row for row in rows if row["mode"] in same]
+            found.append({"level": optimizer, "modes": same, **within(chosen, "optimizer", optimizer, reference)})
+    return found
+
+
 def variance_shares(rows: Sequence[Row]) -> list[Row]:
     """Share of the accuracies' sum of squares by source: factors, their interactions, the seed, and what is left.
 
@@ -151,7 +167,7 @@ def _between(ci: tuple[float, float] | None, spec: str) -> str:
 
 def write_record(path: Path, rows: Sequence[Row]) -> None:
     """Write cells, marginal means, effects and variance shares as recorded metrics."""
-    metrics: dict[str, Any] = {"test_images": rows[0]["n"] or 0, "runs": len(rows)}
+    metrics: dict[str, Any] = {"test_images": rows[0]["n"] or 0, "runs": len(rows), "data": rows[0]["data"]}
     metrics["diverged_runs"] = sum(row["diverged"] for row in rows)
     for cell in cells(rows):
         name = "_".join(cell[factor] for factor in FACTORS)
@@ -165,6 +181,9 @@ def write_record(path: Path, rows: Sequence[Row]) -> None:
         metrics[f"{row['level']}_effect"] = {"value": row["effect"], "n": row["seeds"], "ci": row["ci"]}
         if row["p_holm"] is not None:
             metrics[f"{row['level']}_p_holm"] = row["p_holm"]
+    for row in matched_effects(rows):
+        metrics[f"{row['level']}_matched_effect"] = {"value": row["effect"], "n": row["seeds"], "ci": row["ci"]}
+        metrics[f"{row['level']}_matched_modes"] = ", ".join(row["modes"])
     for row in variance_shares(rows):
         metrics[f"{row['source'].replace(' ', '_')}_share"] = row["share"]
     recorded.write(path, recorded.command_line(), metrics)

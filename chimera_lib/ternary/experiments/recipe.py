@@ -13,6 +13,8 @@ from chimera_lib.errors import ChimeraError, UnknownName
 from chimera_lib.ternary import optimizers
 from chimera_lib.ternary.controllers import AFFECTS, FREQUENCIES, BangBang, one_shot, zero_ratio_for
 from chimera_lib.ternary.quantizers.activations import ACTIVATIONS, activation
+from chimera_lib.ternary.quantizers.gamma import SCALES
+from chimera_lib.ternary.quantizers.threshold import checked
 from chimera_lib.ternary.resnet import BASELINE, MODES, ChimeraResNet20
 
 if TYPE_CHECKING:
@@ -70,6 +72,7 @@ class Recipe:
             "controller": (self.controller, CONTROLLERS),
             "controller frequency": (self.controller_frequency, FREQUENCIES),
             "controlled value": (self.controller_affects, AFFECTS),
+            "scale": (self.scale, SCALES),
         }
         for kind, (name, names) in known.items():
             if name not in names:
@@ -78,6 +81,10 @@ class Recipe:
             raise ChimeraError(f"learning rate {self.learning_rate}: expected a positive number")
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
             raise ChimeraError(f"weight decay {self.weight_decay}: expected 0 or more")
+        try:
+            checked("alpha_target", self.alpha_target)
+        except ValueError as error:
+            raise ChimeraError(str(error)) from error
         for name in ("epochs", "batch_size", "eval_batch_size", "max_batches", "eval_max_batches"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -113,10 +120,7 @@ def network(recipe: Recipe) -> ChimeraResNet20:
         options = {"alpha_target": recipe.alpha_target, "warmup": recipe.warmup, "scale": recipe.scale}
     elif recipe.mode == "strict_bitnet":
         options = {"scale": recipe.scale}
-    try:
-        model = ChimeraResNet20(recipe.mode, activation=recipe.activation, **options)
-    except ValueError as error:  # a threshold or a scale out of range
-        raise ChimeraError(str(error)) from error
+    model = ChimeraResNet20(recipe.mode, activation=recipe.activation, **options)
     if recipe.mode == BASELINE and recipe.activation != "none":
         quantize_inputs(model, recipe.activation)
     return model

@@ -53,6 +53,7 @@ def export(model: nn.Module, path: Path | str) -> int:
     tensors, tied = distinct(model.state_dict())
     metadata = {"format": FORMAT, "version": VERSION, "layers": json.dumps(layers), "tied": json.dumps(tied)}
     metadata["sha256"] = checksum(metadata, tensors)
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         save_file(tensors, partial, metadata)

@@ -70,7 +70,7 @@ BAD = [
     (["--target-bits", "nan"], "--target-bits nan"),
     (["--alpha-target", "0.5", "--target-bits", "1.3"], "expected one of them"),
     (["--steps", "0"], "expected at least 1"),
-    (["--seeds", "0"], "expected at least 1"),
+    (["--seeds", "0"], "expected 1 to 1000"),
     (["--modes", "chimaera"], "unknown mode 'chimaera' (did you mean 'chimera'?)"),
     (["--modes", ","], "--modes ',': expected different names"),
     (["--modes", "ttq,ttq"], "expected different names"),

@@ -62,6 +62,13 @@ def test_a_second_run_goes_on_from_its_checkpoint(capsys: pytest.CaptureFixture[
         (["--dataset-root", "/nowhere"], "--synthetic needs no data"),
         (["--log-jsonl", "/proc/none/log.jsonl"], "name a file that can be written"),
         (["--colour", "red"], "--colour"),
+        (["--threads", "100000"], "expected 1 to 256"),
+        (["--mode", "ttq", "--alpha-target", "0.5"], "--alpha-target is an option of chimera, and --mode is ttq"),
+        (["--mode", "fp32_baseline", "--controller", "one-shot"], "--controller is an option of chimera"),
+        (["--mode", "lsq", "--scale", "optimal"], "--scale is an option of chimera and strict_bitnet"),
+        (["--save-checkpoint", "/proc/version/c.safetensors"], "is no folder"),
+        (["--record", "/"], "is a folder; expected a file"),
+        (["--learning-rate", "1e30", "--optimizer", "adamw", "--mode", "fp32_baseline"], "lower --learning-rate"),
     ],
 )
 def test_bad_words_get_one_line(capsys: pytest.CaptureFixture[str], words: list[str], said: str) -> None:
@@ -96,8 +103,10 @@ def test_the_ablation_prints_cells_and_effects(capsys: pytest.CaptureFixture[str
         (["--optimizers", "adam"], "unknown optimizer"),
         (["--modes", "fp32"], "unknown mode"),
         (["--activations", "int4"], "unknown activation quantizer"),
-        (["--seeds", "0"], "expected at least 1"),
+        (["--seeds", "0"], "expected 1 to 1000"),
         (["--learning-rate", "0"], "learning rate 0"),
+        (["--seeds", "1001"], "expected 1 to 1000"),
+        (["--output", "/proc/version"], "is no folder"),
     ],
 )
 def test_bad_designs_are_refused_before_anything_runs(

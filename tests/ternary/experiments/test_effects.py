@@ -28,6 +28,7 @@ def rows(noise: float = 0.0, seeds: int = 3, draw: int = 0) -> list[dict[str, An
         names = {"optimizer": optimizer, "mode": mode, "activation": activation, "seed": seed}
         value += noise * rng.standard_normal()
         found.append({**names, "accuracy": value, "diverged": False, "learning_rate": 0.1, "n": 100, "loss": 1.0})
+        found[-1]["data"] = "cifar10"
     return found
 
 
@@ -103,3 +104,17 @@ def test_a_run_that_diverged_counts_as_guessing(tmp_path: Path) -> None:
     }
     with pytest.raises(ChimeraError, match="no learning rate of grams with chimera"):
         effects.tuned_rates(metrics, ["grams"], ["chimera"])
+
+
+def test_matched_effects_leave_out_what_was_tuned_to_another_rate() -> None:
+    given = rows()
+    for row in given:
+        if row["optimizer"] == "chimera21" and row["mode"] == "chimera":
+            row |= {"learning_rate": 0.3, "accuracy": row["accuracy"] - 0.2}
+    found = {row["level"]: row for row in effects.matched_effects(given)}
+    assert found["chimera21"]["modes"] == ["fp32_baseline"] and found["chimera21"]["effect"] == pytest.approx(0.01)
+    assert found["lion"]["modes"] == ["fp32_baseline", "chimera"]
+    for row in given:
+        if row["optimizer"] == "lion":
+            row["learning_rate"] = 0.2
+    assert "lion" not in {row["level"] for row in effects.matched_effects(given)}

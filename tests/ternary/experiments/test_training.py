@@ -174,18 +174,13 @@ def test_schedules() -> None:
         ({"controller": "pid"}, "unknown controller"),
         ({"controller_frequency": "step"}, "unknown controller frequency"),
         ({"schedule": "cosine"}, "unknown schedule"),
+        ({"alpha_target": -1.0, "mode": "ttq"}, r"alpha_target=-1\.0"),
+        ({"scale": "best", "mode": "ttq"}, "unknown scale 'best'"),
     ],
 )
 def test_recipes_that_make_no_sense_are_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ChimeraError, match=said):
         Recipe(**options)
-
-
-def test_thresholds_that_make_no_sense_are_refused() -> None:
-    with pytest.raises(ChimeraError, match=r"alpha_target=-1\.0"):
-        recipe.network(Recipe(alpha_target=-1.0))
-    with pytest.raises(ChimeraError, match="scale='best'"):
-        recipe.network(Recipe(scale="best"))
 
 
 def test_devices() -> None:
