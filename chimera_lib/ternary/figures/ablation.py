@@ -112,14 +112,19 @@ def variance(rows: Sequence[Row]) -> Figure:
 
 
 def confounded_differences(rows: Sequence[Row], level: str, reference: str) -> np.ndarray:
-    """``level`` less ``reference`` of mode in every pair of runs that also differ in seed and optimizer; shape (P,)."""
+    """``level`` less ``reference`` of mode in every pair of runs that also differ in seed and optimizer; shape (P,).
+
+    Activations are the same in both runs of a pair.
+    """
     ours, theirs = ([row for row in rows if row["mode"] == mode] for mode in (level, reference))
     pairs = itertools.product(ours, theirs)
     return np.array(
         [
             effects.accuracy(one) - effects.accuracy(two)
             for one, two in pairs
-            if one["seed"] != two["seed"] and one["optimizer"] != two["optimizer"]
+            if one["activation"] == two["activation"]
+            and one["seed"] != two["seed"]
+            and one["optimizer"] != two["optimizer"]
         ]
     )
 

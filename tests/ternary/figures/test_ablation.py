@@ -47,7 +47,7 @@ def test_effects_and_sources_are_named() -> None:
 
 def test_confounded_pairs_differ_in_seed_and_optimizer() -> None:
     found = figures.confounded_differences(rows(), "chimera", "strict_bitnet")
-    assert len(found) == (2 * 2 * 3) * (1 * 2 * 2)  # each run meets one other optimizer, two seeds, two activations
+    assert len(found) == (2 * 2 * 3) * (1 * 2)  # each run meets one other optimizer and two seeds
     assert found.mean() == pytest.approx(-0.05, abs=0.002) and np.ptp(found) > 0.035  # seeds add .02 either way
     for seeds in (1, 3):
         figure = figures.confounded(rows(seeds))
