@@ -65,6 +65,11 @@ def load(path: Path) -> list[Figure]:
             raise ChimeraError(f"{label} lacks {', '.join(missing)}")
         if strange := set(row) - {*_REQUIRED, *_OPTIONAL}:
             raise ChimeraError(f"{label} has unknown fields {sorted(strange)}; known: {[*_REQUIRED, *_OPTIONAL]}")
+        for field in ("at_least", "at_most"):
+            if not isinstance(row.get(field, 0), int | float):
+                raise ChimeraError(
+                    f"{label}: {field} is {row[field]!r}, expected a number (YAML wants 1.0e-07, not 1e-07)"
+                )
         if row["id"] in seen:
             raise ChimeraError(f"{label} is there twice; give each its own id")
         seen.add(row["id"])

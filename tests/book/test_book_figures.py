@@ -97,3 +97,10 @@ def test_the_books_own_bars_can_be_read_and_name_notebooks_of_the_book() -> None
     sources = {one.metric.partition(":")[0] for one in bars}
     assert {s for s in sources if not s.startswith("recorded/")} <= set(notebooks(ROOT))
     assert {"lattice-verified", "submission-pytorch", "three-way", "four-way", "cuda"} <= {one.id for one in bars}
+
+
+def test_a_bar_that_yaml_reads_as_a_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "figures.yml"
+    path.write_text("- {id: a, part: I, text: t, bar: b, metric: a/b:c, command: d, at_most: 1e-07}")
+    with pytest.raises(ChimeraError, match="at_most is '1e-07', expected a number"):
+        figures.load(path)
