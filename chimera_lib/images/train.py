@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from chimera_lib.augmentation import as_batch, crops
+from chimera_lib.devices import check_device
 from chimera_lib.errors import ChimeraError, UnknownName
 from chimera_lib.images import models
 
@@ -64,14 +65,6 @@ def resolve_precision(name: str, device: str) -> str:
     cpuinfo = Path("/proc/cpuinfo")
     flags = cpuinfo.read_text() if cpuinfo.is_file() else ""
     return "bfloat16" if device == "cuda" or "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
-
-
-def check_device(name: str) -> None:
-    """Raise UnknownName for a device other than cpu and cuda, ChimeraError where there is no CUDA."""
-    if name not in ("cpu", "cuda"):
-        raise UnknownName("device", name, ("cpu", "cuda"))
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ChimeraError("device cuda: this torch sees no CUDA GPU; train with --device cpu")
 
 
 def accuracy(model: nn.Module, images: np.ndarray, labels: np.ndarray, device: str = "cpu") -> float:

@@ -88,13 +88,13 @@ def train_resnet(
         given.setdefault("controller", "bang-bang")
     import torch
 
-    from chimera_lib import recorded
+    from chimera_lib import devices, recorded
     from chimera_lib.ternary.allocator import keep_memory
     from chimera_lib.ternary.experiments import log, training
     from chimera_lib.ternary.experiments.recipe import Recipe
 
     recipe = Recipe(**given)
-    training.check_device(device)
+    devices.check_device(device)
     splits = source_of(synthetic, dataset_root, download)()
     torch.set_num_threads(threads)
     keep_memory()

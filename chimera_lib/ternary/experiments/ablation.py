@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from chimera_lib import devices
 from chimera_lib.errors import ChimeraError, Diverged
 from chimera_lib.ternary.allocator import keep_memory
 from chimera_lib.ternary.experiments import training
@@ -143,7 +144,7 @@ def run(
         ChimeraError: the folder holds runs of another recipe, or a process was killed (what it had finished is kept).
     """
     say = report or (lambda line: None)  # noqa: ARG005
-    training.check_device(design.device)
+    devices.check_device(design.device)
     recipes = list(design.cells())  # a name or a number that makes no sense is refused before anything runs
     shared = setting(design, source())
     tuning, cells = (Rows(output / f"{name}.jsonl", shared) for name in ("tuning", "cells"))

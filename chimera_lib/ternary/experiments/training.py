@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
-from chimera_lib.errors import BadGradient, ChimeraError, Diverged, UnknownName
+from chimera_lib.devices import check_device
+from chimera_lib.errors import BadGradient, ChimeraError, Diverged
 from chimera_lib.ternary.experiments import checkpoint as checkpoints
 from chimera_lib.ternary.experiments import cifar_batches, log, recipe
 from chimera_lib.ternary.experiments.evaluation import Score, evaluate
@@ -47,14 +48,6 @@ class Outcome:
         """Median milliseconds of a step, without the first few; NaN where there are no others."""
         after = self.step_ms[WARMUP_STEPS:]
         return statistics.median(after) if after else math.nan
-
-
-def check_device(name: str) -> None:
-    """Raise UnknownName for a device other than cpu and cuda, ChimeraError where there is no CUDA."""
-    if name not in ("cpu", "cuda"):
-        raise UnknownName("device", name, ("cpu", "cuda"))
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ChimeraError("--device cuda: this torch sees no CUDA GPU; train with --device cpu")
 
 
 def train(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
+from chimera_lib import devices
 from chimera_lib.errors import ChimeraError, Diverged, UnknownName
 from chimera_lib.ternary.experiments import cifar_batches, log, recipe, training
 from chimera_lib.ternary.experiments.recipe import Recipe
@@ -184,12 +185,12 @@ def test_recipes_that_make_no_sense_are_refused(options: dict[str, Any], said: s
 
 
 def test_devices() -> None:
-    training.check_device("cpu")
+    devices.check_device("cpu")
     with pytest.raises(UnknownName, match="unknown device 'tpu'"):
-        training.check_device("tpu")
+        devices.check_device("tpu")
     if not torch.cuda.is_available():
         with pytest.raises(ChimeraError, match="sees no CUDA GPU"):
-            training.check_device("cuda")
+            devices.check_device("cuda")
 
 
 @pytest.mark.parametrize("frequency", ["batch", "epoch"])
