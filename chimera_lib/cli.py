@@ -29,6 +29,10 @@ _LOADED_WHEN_USED = {
         "chimera_lib.images.commands",
         "Chimera images: search, explain, audit a model, defend it, compare, submit.",
     ),
+    "prion": (
+        "chimera_lib.prion.commands",
+        "Eigen-Prion: the published attack on language models, the corrected one, and their controls.",
+    ),
     "ternary": (
         "chimera_lib.ternary.commands",
         "Chimera 2.1: compare optimizers and ternary quantizers, train a ResNet-20.",

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from chimera_lib.errors import ChimeraError
+from chimera_lib.option_checks import at_least
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     import numpy as np
     from torch import nn
@@ -22,17 +23,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=True,
 )
-
-
-def at_least(least: int) -> Callable[[int | None], int | None]:
-    """A check for an option: refuses a smaller number, naming it."""
-
-    def check(value: int | None) -> int | None:
-        if value is not None and value < least:
-            raise typer.BadParameter(f"{value}; expected at least {least}")
-        return value
-
-    return check
 
 
 ModelName = Annotated[str, typer.Option("--model", help="cifarvgg, resnet20 or efficientnet-lite0.")]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from chimera_lib.errors import ChimeraError
-from chimera_lib.ternary.commands.options import LogJsonl, Record, Seeds, Steps, app, at_least, folder, names
+from chimera_lib.option_checks import at_least, folder, names
+from chimera_lib.ternary.commands.options import LogJsonl, Record, Seeds, Steps, app
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from chimera_lib.errors import ChimeraError
-from chimera_lib.ternary.commands.options import LogJsonl, Record, Seeds, Steps, app, at_least, names
+from chimera_lib.option_checks import at_least, names
+from chimera_lib.ternary.commands.options import LogJsonl, Record, Seeds, Steps, app
 
 EVERY = "fp32_baseline,strict_bitnet,chimera,ttq,lsq"
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from chimera_lib.errors import ChimeraError
-from chimera_lib.ternary.commands.options import LogJsonl, Record, Seeds, app, at_least, between, file, folder, names
+from chimera_lib.option_checks import at_least, between, file, folder, names
+from chimera_lib.ternary.commands.options import LogJsonl, Record, Seeds, app
 
 if TYPE_CHECKING:
     from collections.abc import Callable

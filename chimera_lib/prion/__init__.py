@@ -1,0 +1,1 @@
+"""Eigen-Prion: does training on a Hessian-null catalyst collapse a language model, compared with fair controls?"""
