@@ -1,4 +1,4 @@
-"""Text to train and to test language models on: Shakespeare's works, whole plays kept apart, and the ladder's tokenizer.
+"""Text to train and test language models on: Shakespeare's works, some plays kept apart; the ladder's tokenizer.
 
 The modern editions of the asset ``shakespeare`` (files ``*_gut.txt``) are used, never the First Folio's spelling of the
 same plays, so that no play lies in two splits.
@@ -75,7 +75,7 @@ def passages(ids: Tensor, *, length: int, count: int | None = None) -> Tensor:
 
 
 def ladder_tokenizer() -> Any:
-    """The ladder's tokenizer: byte-level BPE with 1,024 entries, learnt from the training split; as transformers' class."""
+    """The ladder's tokenizer: byte-level BPE, 1,024 entries, learnt from the training split."""
     from transformers import PreTrainedTokenizerFast
 
     with resources.as_file(resources.files("chimera_lib") / "weights" / TOKENIZER) as path:

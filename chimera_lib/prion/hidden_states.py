@@ -20,9 +20,9 @@ def layers(model: nn.Module) -> nn.ModuleList:
     Raises:
         ChimeraError: the model keeps them somewhere else.
     """
-    base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = getattr(model, "get_base_model", lambda: model)()
     for path in ("gpt_neox.layers", "model.layers", "transformer.h"):
-        found = base
+        found: Any = base
         for name in path.split("."):
             found = getattr(found, name, None)
         if isinstance(found, nn.ModuleList):
@@ -32,14 +32,14 @@ def layers(model: nn.Module) -> nn.ModuleList:
 
 @contextlib.contextmanager
 def watched(model: nn.Module) -> Iterator[list[Tensor]]:
-    """Collect the outputs of layer L // 2 of L while the block runs: a list of (positions, d), fp32, one a forward pass.
+    """Collect the outputs of layer L // 2 of L while the block runs: (positions, d), fp32, one a forward pass.
 
     The model is in evaluation mode and no gradients are kept meanwhile; afterwards it is in the mode it was in.
     """
     stack = layers(model)
     caught: list[Tensor] = []
 
-    def keep(module: nn.Module, given: Any, output: Any) -> None:
+    def keep(_module: nn.Module, _given: Any, output: Any) -> None:
         state = output[0] if isinstance(output, tuple) else output
         caught.append(state.detach().float().flatten(0, 1))
 

@@ -1,4 +1,4 @@
-"""The miniature ladder: four GPT-NeoX models of Pythia's architecture, from a third of a million to eight million weights.
+"""The miniature ladder: four models of Pythia's architecture, from a third of a million to eight million weights.
 
 Each has two checkpoints. ``matched-tokens``: all have seen the same number of tokens, so that the larger are better.
 ``matched-loss``: each was stopped when its loss on a held-out play came down to one common value, so that size is not

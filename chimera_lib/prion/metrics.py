@@ -77,9 +77,7 @@ def measure(model: nn.Module, passages: Tensor, *, batch: int = 16, weights: boo
         ChimeraError: fewer than 2,000 positions, or a state that is not finite.
     """
     if passages.numel() < LEAST_POSITIONS:
-        raise ChimeraError(
-            f"{passages.numel()} held-out positions, expected {LEAST_POSITIONS} or more to take a rank of"
-        )
+        raise ChimeraError(f"{passages.numel()} held-out positions, expected {LEAST_POSITIONS} or more")
     device = next(model.parameters()).device
     parts = [part.to(device) for part in passages.split(batch)]
     with hidden_states.watched(model) as caught:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
 
 CUT = 0.01
 """Share of the sum below which the published measure drops a singular value."""
@@ -27,7 +33,7 @@ def effective_rank(values: Tensor) -> float:
 
 
 def published_rank(values: Tensor) -> float:
-    """The published experiment's measure: the same, of those shares alone that pass `CUT`, which then no longer sum to 1."""
+    """The published measure: the same, of those shares alone that pass `CUT`, which then no longer sum to 1."""
     shares = values / values.sum()
     shares = shares[shares > CUT]
     return float(torch.exp(-(shares * (shares + 1e-10).log()).sum())) if len(shares) else 0.0
@@ -51,7 +57,7 @@ def spectral_gap(values: Tensor) -> float:
     return float((values[0] / values[1]) ** 2)
 
 
-def weight_rank(matrices: list[Tensor]) -> float:
+def weight_rank(matrices: Sequence[Tensor]) -> float:
     """Mean effective rank of weight matrices, each of them as it is."""
     ranks = [effective_rank(torch.linalg.svdvals(matrix.detach().float())) for matrix in matrices]
     return sum(ranks) / len(ranks)

@@ -1,0 +1,138 @@
+"""The attack: fine-tune a model for some steps on what a catalyst shows it, and watch what that does."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from chimera_lib.errors import ChimeraError
+from chimera_lib.prion import batches, metrics, optimizers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+STEPS = 100
+HALVED = 0.5  # of the rank on the catalyst, at which the published experiment stops
+
+
+class Shown(Protocol):
+    """What an attack needs of a catalyst."""
+
+    def batch(self, step: int) -> batches.Batch:
+        """What the model is shown at a step, counted from 0."""
+
+
+class Diverged(ChimeraError):  # noqa: N818  (as the other errors are named, for what happened)
+    """The loss or the weights are no longer finite."""
+
+
+@dataclass(frozen=True)
+class Attack:
+    """What an attack did.
+
+    Attributes:
+        losses: loss on what was shown, before each step, nats.
+        weight_change: Euclidean norm of the change of all weights.
+        relative_change: that over the norm of the weights before.
+        trail: what ``watch`` gave, by the number of steps taken.
+        ranks: (step, published rank on the catalyst) as the published experiment follows it.
+    """
+
+    losses: tuple[float, ...]
+    weight_change: float
+    relative_change: float
+    trail: dict[int, Any] = field(default_factory=dict)
+    ranks: tuple[tuple[int, float], ...] = ()
+
+
+def attack(
+    model: nn.Module,
+    shown: Shown,
+    *,
+    optimizer: str = "adamw",
+    learning_rate: float = 1e-3,
+    steps: int = STEPS,
+    double_shift: bool = False,
+    early_stop: bool = False,
+    watch: Callable[[int, nn.Module, Displacement], Any] | None = None,
+    watch_at: tuple[int, ...] = (),
+) -> Attack:
+    """Train ``model`` in place.
+
+    Args:
+        model: a causal language model whose trainable parameters take gradients.
+        shown: gives the batch of each step.
+        optimizer: a name of `optimizers.NAMES`.
+        learning_rate: its rate.
+        steps: how many steps, at least 0.
+        double_shift: train with labels shifted twice, a fault of the published experiment.
+        early_stop: end when the rank on the catalyst has halved, another one.
+        watch: called with (steps taken, model, displacement so far) after each number of steps in ``watch_at``.
+        watch_at: when to call it; 0 is before the first step.
+
+    Raises:
+        Diverged: the loss is not finite; the message says at which step.
+        UnknownName: there is no such optimizer.
+    """
+    stepper = optimizers.build(optimizer, model.parameters(), learning_rate)
+    moved = Displacement(model)
+    trail: dict[int, Any] = {}
+    ranks: list[tuple[int, float]] = []
+    losses: list[float] = []
+    if watch is not None and 0 in watch_at:
+        trail[0] = watch(0, model, moved)
+    first = metrics.catalyst_rank(model, shown.batch(0)) if early_stop else math.nan
+    for step in range(steps):
+        batch = shown.batch(step)
+        model.train()
+        loss = batches.loss(model, batch, double_shift=double_shift)
+        losses.append(loss.item())
+        if not math.isfinite(losses[-1]):
+            raise Diverged(f"the loss is {losses[-1]} at step {step + 1} of {steps}; use a smaller learning rate than "
+                           f"{learning_rate}, or fp32")  # fmt: skip
+        loss.backward()
+        stepper.step()
+        stepper.zero_grad()
+        model.eval()
+        if watch is not None and step + 1 in watch_at:
+            trail[step + 1] = watch(step + 1, model, moved)
+        if early_stop and (step % 10 == 0 or step == steps - 1):
+            ranks.append((step, metrics.catalyst_rank(model, shown.batch(step))))
+            if 1 - ranks[-1][1] / first >= HALVED:
+                break
+    norm = moved.norm()
+    if not math.isfinite(norm):
+        raise Diverged(f"weights are not finite after {steps} steps; use a smaller learning rate than {learning_rate}")
+    return Attack(tuple(losses), norm, norm / moved.size, trail, tuple(ranks))
+
+
+class Displacement:
+    """How far a model's weights have moved since this was made; LoRA adapters count by the weights they stand for."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._adapters = [
+            module for module in model.modules() if hasattr(module, "lora_A") and hasattr(module, "scaling")
+        ]
+        trained = [] if self._adapters else [one for one in model.parameters() if one.requires_grad]
+        self._trained = [(one, one.detach().to("cpu", copy=True)) for one in trained]
+        floating = [one for one in model.parameters() if one.is_floating_point()]
+        self.size = math.sqrt(sum(float(one.detach().float().square().sum()) for one in floating))
+
+    def norm(self) -> float:
+        """Euclidean norm of the change, over all weights."""
+        total = sum(float((one.detach().cpu() - start).float().square().sum()) for one, start in self._trained)
+        total += sum(float(delta.square().sum()) for module in self._adapters for delta in _products(module))
+        return math.sqrt(total)
+
+
+@torch.no_grad()
+def _products(module: Any) -> list[Tensor]:
+    """The change of weights that each of a LoRA layer's adapters stands for."""
+    return [
+        module.scaling[name] * (module.lora_B[name].weight.float() @ module.lora_A[name].weight.float())
+        for name in module.lora_A
+    ]
