@@ -23,6 +23,7 @@ __all__ = [
     "NotebookFailed",
     "NothingToControl",
     "NothingToConvert",
+    "OutOfMemory",
     "UnknownName",
 ]
 
@@ -73,6 +74,10 @@ class NothingToConvert(ChimeraError):
 
 class NothingToControl(ChimeraError):
     """A model without a layer whose share of zero weights is decided by a threshold."""
+
+
+class OutOfMemory(ChimeraError):
+    """Work that asked for more memory than the device or the machine could give."""
 
 
 class NotebookFailed(ChimeraError):
