@@ -39,12 +39,15 @@ def loss(model: nn.Module, batch: Batch, *, positions: int = POSITIONS, double_s
     if double_shift:
         inputs = {name: value[:, :-1] for name, value in inputs.items()}
         labels = labels[:, 1:]
-    plain: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
+    outer: Any = model
+    plain = outer.get_base_model() if hasattr(outer, "get_base_model") else outer  # what peft wraps
     hidden = plain.base_model(**inputs, use_cache=False).last_hidden_state[:, :-1].flatten(0, 1)  # (N, d)
-    head, wanted = plain.get_output_embeddings(), labels[:, 1:].flatten()  # (N,)
+    wanted = labels[:, 1:].flatten()  # (N,)
+    head = plain.get_output_embeddings()
 
     def summed(states: Tensor, tokens: Tensor) -> Tensor:
-        return torch.nn.functional.cross_entropy(head(states).float(), tokens, reduction="sum")
+        logits: Tensor = head(states)
+        return torch.nn.functional.cross_entropy(logits.float(), tokens, reduction="sum")
 
     pieces = zip(hidden.split(positions), wanted.split(positions), strict=True)
     total = torch.stack([checkpoint(summed, states, tokens, use_reentrant=False) for states, tokens in pieces]).sum()

@@ -1,43 +1,17 @@
-"""Optimizers of the attack, and stepping each parameter as soon as its gradient is there, which holds few gradients."""
+"""Stepping each parameter as soon as its gradient is there, so that few gradients exist at a time."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-
-from chimera_lib.errors import ChimeraError, UnknownName
+from chimera_lib.errors import ChimeraError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
 
+    import torch
     from torch import Tensor, nn
-
-OPTIMIZERS = ("adamw", "adafactor", "sgd", "sgd-momentum")
-
-
-def optimizer(name: str, parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
-    """An optimizer without weight decay, by name: adamw, adafactor, sgd, or sgd-momentum (momentum .9).
-
-    Adafactor is transformers' with a learning rate from outside (`relative_step=False, scale_parameter=False`), as
-    the published experiment has it under the name AdamW. None works on several parameters at a time (`foreach`), so
-    that stepping them one by one gives the same numbers.
-
-    Raises:
-        UnknownName: another name.
-    """
-    from transformers.optimization import Adafactor
-
-    makers: dict[str, Callable[[], torch.optim.Optimizer]] = {
-        "adamw": lambda: torch.optim.AdamW(parameters, lr=lr, weight_decay=0.0, foreach=False),
-        "adafactor": lambda: Adafactor(parameters, lr=lr, relative_step=False, scale_parameter=False),
-        "sgd": lambda: torch.optim.SGD(parameters, lr=lr, foreach=False),
-        "sgd-momentum": lambda: torch.optim.SGD(parameters, lr=lr, momentum=0.9, foreach=False),
-    }
-    if name not in makers:
-        raise UnknownName("optimizer", name, OPTIMIZERS)
-    return makers[name]()
 
 
 class StepInBackward:
@@ -49,7 +23,7 @@ class StepInBackward:
 
     ::
 
-        with StepInBackward(model.parameters(), lambda p: stepping.optimizer("adafactor", [p], 1e-4)):
+        with StepInBackward(model.parameters(), lambda p: optimizers.build("adafactor", [p], 1e-4)):
             for batch in batches:
                 loss(model, batch).backward()  # no step(), no zero_grad()
 
