@@ -70,7 +70,7 @@ def welch_t(a: Values, b: Values, *, level: float = 0.95) -> Difference:
 
     first, second = _two(a, b, "welch_t")
     stats._check_level(level)
-    if first.std() == 0 and second.std() == 0:
+    if constant(first) and constant(second):
         raise ChimeraError("welch_t of two samples that do not vary: there is no spread to judge the difference by")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # scipy's on values that hardly differ
@@ -93,7 +93,7 @@ def paired_t(a: Values, b: Values, *, level: float = 0.95) -> Difference:
     from scipy import stats as reference
 
     change = _changes(a, b, "paired_t")
-    if change.std() == 0:
+    if constant(change):
         raise ChimeraError("paired_t of differences that do not vary: there is no spread to judge them by")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
@@ -121,8 +121,8 @@ def welch_anova(groups: Sequence[Values]) -> Anova:
     samples = [_sample(group, "welch_anova") for group in groups]
     if len(samples) < 2:
         raise ChimeraError(f"welch_anova of {len(samples)} group: expected two or more")
-    if constant := [number for number, sample in enumerate(samples, 1) if sample.std() == 0]:
-        raise ChimeraError(f"welch_anova: group {constant[0]} does not vary, so that its weight would be infinite")
+    if still := [number for number, sample in enumerate(samples, 1) if constant(sample)]:
+        raise ChimeraError(f"welch_anova: group {still[0]} does not vary, so that its weight would be infinite")
     from statsmodels.stats.oneway import anova_oneway
 
     result = anova_oneway(samples, use_var="unequal")
@@ -156,8 +156,7 @@ def tost(a: Values, b: Values, *, margin: float, paired: bool = False) -> float:
     first, second = _two(a, b, "tost")
     if not (math.isfinite(margin) and margin > 0):
         raise ChimeraError(f"tost with a margin of {margin}: expected a number above 0, in the unit of the data")
-    spread = _changes(a, b, "tost").std() if paired else first.std() + second.std()
-    if spread == 0:
+    if all(constant(one) for one in ([_changes(a, b, "tost")] if paired else [first, second])):
         raise ChimeraError("tost of samples that do not vary: there is no spread to judge the difference by")
     if paired:
         return float(ttost_paired(first, second, -margin, margin)[0])
@@ -189,14 +188,14 @@ def hedges_g(a: Values, b: Values, *, paired: bool = False, level: float = 0.95)
     if paired:
         change = _changes(a, b, "hedges_g")
         df, scale, difference = change.size - 1, 1 / math.sqrt(change.size), float(change.mean())
-        deviation = float(change.std(ddof=1))
+        still, deviation = constant(change), float(change.std(ddof=1))
     else:
         first, second = _two(a, b, "hedges_g")
         df, scale = first.size + second.size - 2, math.sqrt(1 / first.size + 1 / second.size)
         difference = float(first.mean() - second.mean())
         squares = ((first - first.mean()) ** 2).sum() + ((second - second.mean()) ** 2).sum()
-        deviation = math.sqrt(squares / df)
-    if deviation == 0:
+        still, deviation = constant(first) and constant(second), math.sqrt(squares / df)
+    if still:
         raise ChimeraError("hedges_g of values that do not vary: there is no standard deviation to divide by")
     if df < 2:
         raise ChimeraError("hedges_g of two pairs: its correction for few samples needs three or more")
@@ -218,6 +217,11 @@ def paired_bootstrap(a: Values, b: Values, *, level: float = 0.95, resamples: in
     """
     change = _changes(a, b, "paired_bootstrap")
     return stats.bootstrap(change, statistic="mean", level=level, resamples=resamples, seed=seed)
+
+
+def constant(values: np.ndarray) -> bool:
+    """Whether numbers are all the same, but for what rounding does to the last digits."""
+    return bool(values.max() - values.min() <= 1e-12 * abs(values).max())
 
 
 def _noncentrality(t: float, df: int, share: float) -> float:

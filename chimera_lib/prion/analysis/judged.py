@@ -1,0 +1,95 @@
+"""The verdicts of a priority: every group against no change, every pair against each other, corrected and bounded."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from chimera_lib import effects
+from chimera_lib.errors import ChimeraError
+from chimera_lib.prion.analysis import groups as grouping
+from chimera_lib.prion.analysis import scaling, verdicts
+from chimera_lib.prion.analysis.runs import LOG_PERPLEXITY, RANK_REDUCTION, paired, values
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from chimera_lib.prion.analysis.runs import RunResult
+    from chimera_lib.prion.analysis.verdicts import Claim, Verdict
+
+    Groups = Mapping[str, Sequence[RunResult]]
+
+UNITS = {RANK_REDUCTION: "points", LOG_PERPLEXITY: "nats"}
+SAID = {RANK_REDUCTION: "rank reduction", LOG_PERPLEXITY: "log-perplexity change"}
+
+
+class Margins(NamedTuple):
+    """What still counts as no effect: of rank reduction in percentage points, of log-perplexity in nats."""
+
+    rank: float = 5.0
+    log_perplexity: float = 0.1
+
+    def of(self, metric: str) -> float:
+        """The margin of a metric."""
+        return self.rank if metric == RANK_REDUCTION else self.log_perplexity
+
+
+def judge(priority: int, groups: Groups, metric: str, margins: Margins) -> dict[str, list[Verdict]]:
+    """All comparisons of a metric.
+
+    Returns:
+        ``changes``: each group against no change (the source says: those attacked collapse, the others stay as they
+        were); ``differences``: each pair of groups, Welch; ``paired``: the same by seed, where seeds are shared;
+        ``scaling``: the slope over sizes, signed and of magnitudes. Each list is a family for Holm's correction.
+    """
+    samples = {name: found for name, members in groups.items() if (found := values(members, metric))}
+    options: dict[str, Any] = {"margin": margins.of(metric), "unit": UNITS[metric]}
+    first = grouping.reference(samples, priority)  # type: ignore[arg-type]
+    changes = [
+        verdicts.against_zero(
+            found, name=f"{name}, {SAID[metric]}", claim=_change(priority, name), groups=(name,), **options
+        )
+        for name, found in samples.items()
+    ]
+    differences, by_seed = [], []
+    for one, two in itertools.combinations(samples, 2) if priority > 1 else ():
+        one, two = (two, one) if two == first else (one, two)
+        claim: Claim | None = "greater" if one == first and two not in grouping.PRIORITIES[priority].attacks else None
+        name = f"{one} less {two}, {SAID[metric]}"
+        both = {**options, "claim": claim, "groups": (one, two)}
+        differences.append(verdicts.compare(samples[one], samples[two], paired=False, name=name, **both))
+        pairs = paired(groups[one], groups[two], metric)
+        if len(pairs[0]) > 1:
+            by_seed.append(verdicts.compare(*pairs, paired=True, name=f"{name}, by seed", **both))
+    slopes = (
+        [
+            scaling.slope(groups, metric, unit=UNITS[metric]),
+            scaling.slope(groups, metric, absolute=True, unit=UNITS[metric]),
+        ]
+        if priority == 1
+        else []
+    )
+    families = {"changes": changes, "differences": differences, "paired": by_seed}
+    corrected = {name: verdicts.holm_all(family) for name, family in families.items()}
+    return {**corrected, "scaling": slopes}
+
+
+def welch(groups: Groups, metric: str) -> dict[str, Any]:
+    """Welch's analysis of variance over the groups, or why there is none."""
+    samples = [values(members, metric) for members in groups.values()]
+    try:
+        return {"metric": metric, **effects.welch_anova(samples)._asdict(), "error": None}
+    except ChimeraError as error:
+        return {"metric": metric, "statistic": None, "p": None, "error": _with_names(str(error), list(groups))}
+
+
+def _change(priority: int, name: str) -> Claim:
+    """What the source claims of a group's change: damage, or none."""
+    attacks = grouping.PRIORITIES[priority].attacks
+    return "greater" if not attacks or name in attacks else "equivalent"
+
+
+def _with_names(message: str, names: Sequence[str]) -> str:
+    for number, name in enumerate(names, 1):
+        message = message.replace(f"group {number} ", f"{name} ")
+    return message

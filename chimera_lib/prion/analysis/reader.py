@@ -1,0 +1,217 @@
+"""Result folders, the original project's as they are and ours: every run with what was measured of it.
+
+Such a folder holds run folders and, one a series, tables ``aggregate_summary_<series>.csv``. The rank of a run is taken
+from the table where one lists it, as published summaries were made from these rounded numbers, and from the run's own
+records where none does or where the two disagree by more than rounding.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chimera_lib.errors import ChimeraError
+from chimera_lib.prion.analysis import naming, run_folder
+from chimera_lib.prion.analysis.run_folder import number
+from chimera_lib.prion.analysis.runs import RANK_BASE, RANK_POST, RANK_REDUCTION, RunResult
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from chimera_lib.prion.analysis.naming import Name
+    from chimera_lib.prion.analysis.run_folder import Content
+
+ROUNDING = 0.05  # percentage points that four decimals of a rank and two of its change can make together
+_COUNTS = ("parameters", "num_parameters", "n_parameters")
+_Row = dict[str, float]
+
+
+def read(folder: Path | str, *, priority: int | None = None, notes: list[str] | None = None) -> list[RunResult]:
+    """Read every run of a result folder, failed ones included, sorted by their names.
+
+    Args:
+        folder: a folder of runs; the folder of a priority, whose runs lie in its ``raw_data``; or one that holds the
+            folder of the priority asked for.
+        priority: 1 to 4, where `folder` may hold several.
+        notes: what was odd there is appended to it, a sentence each.
+
+    Raises:
+        ChimeraError: no such folder, or one without runs; the message says what is there.
+    """
+    notes = [] if notes is None else notes
+    place = locate(Path(folder), priority)
+    tables = _tables(place, notes)
+    found: dict[tuple[Any, ...], RunResult] = {}
+    listed: set[tuple[Name, int]] = set()
+    for path in _run_folders(place):
+        name = naming.parse(path.name)
+        number_of = name.run or 1
+        listed.add((name.series, number_of))
+        content = run_folder.load(path)
+        notes.extend(content.notes)
+        row = tables.get(name.series, {}).get(number_of)
+        _keep(found, _result(path.name, name, number_of, content, row, path, notes), notes)
+    for series, rows in tables.items():
+        for number_of, row in rows.items():
+            if (series, number_of) not in listed:
+                published = "published" in row
+                _keep(found, _from_row(series, number_of, row, published), notes)
+    return sorted(found.values(), key=lambda run: (run.parameters or 0, run.key))
+
+
+def locate(folder: Path, priority: int | None = None) -> Path:
+    """The folder among those that a person may mean which holds the runs. Raises ChimeraError."""
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise ChimeraError(f"--results-dir {folder} {what}: expected a folder of runs, or one with raw_data in it")
+    wanted = sorted(folder.glob(f"priority{priority}_*")) if priority else []
+    places = [folder, folder / "raw_data", *(part for one in wanted for part in (one / "raw_data", one))]
+    for place in places:
+        if place.is_dir() and (next(_run_folders(place), None) or next(place.glob(f"{naming.AGGREGATE}*.csv"), None)):
+            return place
+    names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir() if not path.name.startswith("."))
+    there = f"it holds {', '.join(names[:6])}{', ...' * (len(names) > 6)}" if names else "it is empty"
+    raise ChimeraError(
+        f"no runs in {folder}: {there}; expected folders with metrics.jsonl in them, or {naming.AGGREGATE}*.csv"
+    )
+
+
+def _run_folders(place: Path) -> Iterator[Path]:
+    for path in sorted(place.iterdir()):
+        # Runs that heal a model after an attack are of another layout and ask another question.
+        if not path.name.startswith(".") and "healing" not in path.name and path.is_dir() and run_folder.is_run(path):
+            yield path
+
+
+def _tables(place: Path, notes: list[str]) -> dict[Name, dict[int, _Row]]:
+    """The aggregate tables of a folder: numbers by column, by run, by series."""
+    tables: dict[Name, dict[int, _Row]] = {}
+    for path in sorted(place.glob(f"{naming.AGGREGATE}*.csv")):
+        name = path.stem.removeprefix(naming.AGGREGATE)
+        if "healing" in name:
+            continue
+        rows: dict[int, _Row] = {}
+        lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+        for line in csv.DictReader(line for line in lines if line.strip()):
+            # Lines of means and deviations, which some tables end with, have no number of a run.
+            run = number((line.get("run") or "").removeprefix("run"))
+            cells = {key.strip(): number(value) for key, value in line.items() if isinstance(key, str)}
+            if run is None or run != int(run):
+                continue
+            rows[int(run)] = {key: value for key, value in cells.items() if value is not None and key != "run"}
+            if naming.is_published(name) and not any("log_perplexity" in key for key in cells):
+                rows[int(run)]["published"] = 1.0
+        if not rows:
+            notes.append(f"{path.name} lists no run, left out")
+        tables[naming.parse(name).series] = rows
+    return tables
+
+
+def _result(
+    title: str, name: Name, number_of: int, content: Content, row: _Row | None, path: Path, notes: list[str]
+) -> RunResult:
+    facts, metrics = content.facts, dict(content.metrics)
+    ours = any("log_perplexity" in key for key in metrics)
+    known = "null_space_threshold" in facts or not facts
+    published = naming.is_published(title) and known and not ours
+    failed = content.failure
+    if not failed and content.recorded and not content.finished:
+        step = "" if content.last_step is None else f" (the last is of step {content.last_step:g})"
+        failed = f"stopped: no post_attack record{step}"
+    if not failed and not content.recorded and row is None:
+        failed = f"no {run_folder.METRICS}"
+    if not failed:
+        failed = _ranks(metrics, row or {}, path.name, notes)
+    return replace(_described(name, number_of, facts, published), metrics=metrics, failed=failed, folder=path)
+
+
+def _from_row(series: Name, number_of: int, row: _Row, published: bool) -> RunResult:
+    """A run that a table lists and that has no folder."""
+    metrics: _Row = {}
+    failed = _ranks(metrics, row, f"run {number_of}", [])
+    return replace(_described(series, number_of, {}, published), metrics=metrics, failed=failed)
+
+
+def _ranks(metrics: _Row, row: _Row, title: str, notes: list[str]) -> str:
+    """Complete a run's metrics by those of the table; say why its rank cannot be used, or nothing."""
+    before, after = metrics.get("baseline_effective_rank"), metrics.get("post_attack_effective_rank")
+    own = None if run_folder.rank_problem(before, after) else 100 * (1 - after / before)  # type: ignore[operator]
+    for key, value in row.items():
+        if key != "published":
+            metrics.setdefault(key, value)
+    listed = row.get(RANK_REDUCTION)
+    if own is not None and listed is not None and math.isfinite(listed) and abs(own - listed) > ROUNDING:
+        notes.append(f"{title}: the table says {listed:g} % of rank lost, its records {own:.2f} %; the records count")
+        listed = None
+    if listed is None or row.get(RANK_BASE) is None:
+        metrics.update({RANK_BASE: before} if before is not None else {})
+        metrics.update({RANK_POST: after} if after is not None else {})
+    if listed is None:
+        before, after = metrics.get(RANK_BASE), metrics.get(RANK_POST)
+        if problem := run_folder.rank_problem(before, after):
+            return problem
+        listed = 100 * (1 - after / before)  # type: ignore[operator]
+    metrics[RANK_REDUCTION] = listed
+    return "" if math.isfinite(listed) else f"{RANK_REDUCTION} is {listed}"
+
+
+def _described(name: Name, number_of: int, facts: Mapping[str, Any], published: bool) -> RunResult:
+    """Who a run is, by its name first and by its config where the name is silent."""
+    treatment = name.treatment or _text(facts, "treatment", "control_type") or naming.TREATMENT
+    treatment = naming.TREATMENT if treatment == "none" else treatment
+    bits = facts.get("quantization_bits") if facts.get("use_quantization") else None
+    precision = name.precision or _text(facts, "precision", "quantization") or (f"{bits}bit" if bits else "")
+    tuning = name.tuning or _text(facts, "tuning")
+    if not tuning:
+        tuning = "full" if facts.get("use_fft", precision not in ("8bit", "4bit")) else "lora"
+    optimizer = (name.optimizer or _text(facts, "optimizer") or naming.OPTIMIZER).replace("-", "_")
+    # The published code trains its controls with SGD, whatever optimizer the run was called with.
+    plain = published or bool(facts.get("plain_controls"))
+    if plain and not treatment.startswith(naming.TREATMENT):
+        optimizer = "sgd"
+    count = next((facts[key] for key in _COUNTS if isinstance(facts.get(key), (int, float))), None)
+    seed = number(facts.get("seed"))
+    return RunResult(
+        model=naming.short(name.model),
+        run=number_of,
+        precision=precision,
+        treatment=treatment,
+        optimizer=optimizer,
+        tuning=tuning,
+        parameters=naming.parameters(name.model) if published or count is None else float(count),
+        learning_rate=next(
+            (rate for key in ("learning_rate", "rate") if (rate := number(facts.get(key))) is not None), None
+        ),
+        seed=None if seed is None else int(seed),
+        repeats=_repeats(treatment, fresh=published or bool(facts.get("fresh_controls", not facts))),
+        published=published,
+        # Ours shifts twice, where it does, in what it measures on the five sentences alone.
+        double_shift=published or bool(facts.get("double_shift") and facts.get("five_sentences", True)),
+    )
+
+
+def _text(facts: Mapping[str, Any], *names: str) -> str:
+    return next((facts[name] for name in names if isinstance(facts.get(name), str)), "")
+
+
+def _repeats(treatment: str, *, fresh: bool) -> bool | None:
+    """Whether a treatment shows one sequence at every step; that of Gaussian noise is a fault's affair."""
+    if treatment == "gaussian_noise":
+        return not fresh
+    return {"text_fixed": True, "random_fixed": True, "random_tokens": False, "random_text": False, "sham": None}.get(
+        treatment, True if treatment.startswith(naming.TREATMENT) else None
+    )
+
+
+def _keep(found: dict[tuple[Any, ...], RunResult], run: RunResult, notes: list[str]) -> None:
+    """Add a run; of two that are the same, such as one whose name omits its treatment, the one that counts stays."""
+    other = found.get(run.key)
+    if other is None or (other.failed and not run.failed):
+        found[run.key] = run
+    if other is not None:
+        dropped = other if found[run.key] is run else run
+        where = "a table" if dropped.folder is None else dropped.folder.name
+        notes.append(f"run {run.run} of {run.model}, {run.treatment} is there twice: {where} left out")

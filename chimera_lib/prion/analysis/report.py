@@ -1,0 +1,52 @@
+"""A summary as lines for a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from chimera_lib.prion.analysis.runs import LOG_PERPLEXITY, RANK_REDUCTION
+
+if TYPE_CHECKING:
+    from chimera_lib.prion.analysis.summary import Summary
+
+
+def as_text(summary: Summary) -> str:
+    """Say the groups, the verdicts, what is confounded, and which runs failed."""
+    what = summary.priority
+    lines = [f"Priority {what.number}. The claim: {what.claim}.", ""]
+    lines.append(f"{what.factor:<16}{'n':>3}  {'rank reduction, %':<26}{'|.|':>6}  log-perplexity change, nats")
+    for one in summary.described:
+        rank, logs = one[RANK_REDUCTION], one[LOG_PERPLEXITY]
+        size = "" if rank["mean_absolute"] is None else f"{rank['mean_absolute']:.2f}"
+        lines.append(f"{one['group']:<16}{rank['n']:>3}  {_mean(rank):<26}{size:>6}  {_mean(logs)}")
+    lines += ["(mean [95 % interval, Student]; |.|: mean of magnitudes, as published)", ""]
+    for families in summary.verdicts.values():
+        lines += [one.text for name in ("changes", "differences", "scaling") for one in families[name]]
+    for test in summary.welch:
+        if test["error"] is None:
+            lines.append(f"Welch ANOVA, {test['metric']}: F = {test['statistic']:.2f}, p = {test['p']:.3g}")
+        else:
+            lines.append(f"Welch ANOVA, {test['metric']}: none ({test['error']})")
+    if summary.filtered is not None:
+        lines += ["", *_filtered(summary.filtered)]
+    lines += [""] * bool(summary.warnings) + [f"warning: {one}" for one in summary.warnings]
+    lines += [f"failed: {one['group']} run {one['run']}: {one['reason']}" for one in summary.failed]
+    lines += [f"note: {one}" for one in summary.notes]
+    return "\n".join(lines)
+
+
+def _mean(found: dict[str, Any]) -> str:
+    if found["mean"] is None:
+        return "none"
+    if found["interval"] is None:
+        return f"{found['mean']:+.2f}"
+    low, high = found["interval"]
+    return f"{found['mean']:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def _filtered(filtered: dict[str, Any]) -> list[str]:
+    lines = [f"filter {filtered['method']} on {filtered['metric']}: {filtered['num_filtered']} left out"]
+    lines += [f"  {filtered['note']}"] if filtered["note"] else []
+    for one in filtered["changed_answers"]:
+        lines.append(f"  {one['name']}: {one['all_runs']} on all runs, {one['filtered']} on those kept")
+    return lines
