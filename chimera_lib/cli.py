@@ -33,6 +33,7 @@ _LOADED_WHEN_USED = {
         "chimera_lib.prion.commands",
         "Eigen-Prion: the published attack on language models, the corrected one, and their controls.",
     ),
+    "sweep": ("chimera_lib.sweep_commands", "Run a grid of notebooks or commands, here or on a Ray cluster."),
     "ternary": (
         "chimera_lib.ternary.commands",
         "Chimera 2.1: compare optimizers and ternary quantizers, train a ResNet-20.",
@@ -91,7 +92,9 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-Output = Annotated[Path | None, typer.Option(help="The folder of runs; default: runs in the project.")]
+Output = Annotated[
+    str | None, typer.Option(help="The folder of runs, or s3://bucket/folder; default: runs in the project.")
+]
 Jobs = Annotated[int, typer.Option(min=1, help="How many notebooks run at a time.")]
 
 
@@ -105,15 +108,21 @@ def run(
     output: Output = None,
     jobs: Jobs = 1,
     force: Annotated[bool, typer.Option("--force", help="Execute even what has been run, and replace it.")] = False,
+    engine: Annotated[str, typer.Option(help="local: processes of this machine; ray: a Ray cluster.")] = "local",
+    address: Annotated[
+        str | None, typer.Option(help="The Ray cluster, HOST:PORT or auto; default: a Ray of this machine.")
+    ] = None,
 ) -> None:
     """Execute notebooks; an unchanged finished run is reused."""
-    from chimera_lib.runs import engine, notebooks, parameters, progress
+    from chimera_lib.runs import cells, notebooks, parameters, progress
+    from chimera_lib.runs.engine import run_cells
 
     root = notebooks.project_root()
     given = dict(pair.split("=", 1) for pair in parameter or [])
-    cells = [engine.Cell(name, profile, parameters.parse(given, notebooks.find(name, root))) for name in notebook]
+    asked = [cells.Cell(name, profile, parameters.parse(given, notebooks.find(name, root))) for name in notebook]
+    where: dict[str, Any] = {"engine": engine, "address": address, "root": root, "output": output}
     with progress.Progress() as report:
-        runs = engine.run_cells(cells, jobs=jobs, root=root, output=output, force=force, report=report)
+        runs = run_cells(asked, jobs=jobs, force=force, report=report, **where)
     for one in runs:
         typer.echo(one.folder)
 
@@ -124,10 +133,10 @@ def runs(
     profile: Annotated[str | None, typer.Option(help="Only the runs of this profile.")] = None,
 ) -> None:
     """List the finished runs with their headline metrics."""
-    from chimera_lib.runs import notebooks, store, table
+    from chimera_lib.runs import notebooks, stores, table
 
     folder = output or notebooks.project_root() / "runs"
-    found = [one for one in store.Store(folder).runs() if profile in (None, one.profile)]
+    found = [one for one in stores.open_store(folder).runs() if profile in (None, one.profile)]
     for line in table.table(found) if found else [f"no finished runs in {folder}; make one: chimera run images/01"]:
         typer.echo(line)
 

@@ -8,11 +8,13 @@ answers with lines of JSON on its standard output: ``{"cell": 3, "total": 12}`` 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import json
 import os
 import re
+import signal
 import sys
 import threading
 import traceback
@@ -38,6 +40,7 @@ class Task:
         root: the project's folder.
         parameters: the values to inject, which differ from the notebook's defaults.
         effective: all parameters with their values, for ``parameters.yml``.
+        words: the words of a command, which `chimera_lib.runs.command` executes; empty for a notebook.
     """
 
     notebook: str
@@ -46,12 +49,19 @@ class Task:
     root: str
     parameters: dict[str, Any]
     effective: dict[str, Any]
+    words: tuple[str, ...] = ()
+
+
+def receive() -> Task:
+    """Read a task from standard input, whose end will from then on end this process and what it has started."""
+    task = Task(**json.loads(sys.stdin.buffer.readline()))
+    threading.Thread(target=_die_when_abandoned, daemon=True).start()
+    return task
 
 
 def main() -> None:
     """Read a task, execute it, and answer."""
-    task = Task(**json.loads(sys.stdin.buffer.readline()))
-    threading.Thread(target=_die_when_abandoned, daemon=True).start()
+    task = receive()
     # Standard output is for answers alone: whatever else prints there, a kernel's C library too, goes to the log.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
@@ -167,9 +177,24 @@ def _one_line(message: str, limit: int = 300) -> str:
 
 
 def _die_when_abandoned() -> None:
-    """Wait for the end of standard input, then end; the kernel notices by itself (see `chimera_lib.runs.kernel`)."""
+    """Wait for the end of standard input, then end, with the group of processes and all that was started in others."""
     os.read(0, 1)
-    os._exit(1)
+    try:
+        end_descendants(os.getpid())
+    finally:
+        if os.getpid() == os.getpgrp():  # it was given a group of its own by the starter
+            os.killpg(0, signal.SIGKILL)
+        os._exit(1)
+
+
+def end_descendants(process: int) -> None:
+    """Kill the children of a process, their children and so on: first all are found, then all are killed."""
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        for one in psutil.Process(process).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                one.kill()
 
 
 def describe(task: Task) -> bytes:

@@ -9,15 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from chimera_lib.runs.notebooks import Notebook
 
 PACKAGE = Path(__file__).resolve().parents[1]
 PARTS = frozenset({"images", "provenance", "ternary", "vlm", "prion"})
 
-# The command line and the builder of the site: no notebook computes with them, so a change there re-runs nothing.
-_NOT_COMPUTING = ("cli.py", "doctor.py", "data_commands.py", "book/*", "*/commands.py", "*/commands/*")
+# The command line, the builder of the site and what decides where and when a notebook runs: no notebook computes with
+# them, so a change there re-runs nothing.
+_VERBS = ("*/commands.py", "*/commands/*")
+_NOT_COMPUTING = (
+    *("cli.py", "doctor.py", "data_commands.py", "sweep_commands.py", "book/*"),
+    *("runs/engine.py", "runs/local.py", "runs/events.py", "runs/progress.py", "runs/table.py"),
+    *("runs/ray_*.py", "runs/remote_store.py", "runs/parcels.py", "runs/stores.py"),
+    *("runs/sweep.py", "runs/sweep_file.py", "runs/summary.py"),
+)
 _KINDS = frozenset({".py", ".json", ".yml", ".safetensors", ".npz"})
 
 
@@ -39,8 +46,25 @@ def run_id(notebook: Notebook, parameters: Mapping[str, Any], checksums: Mapping
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
+def command_id(words: Sequence[str], values: Mapping[str, Any], checksums: Mapping[str, str]) -> str:
+    """The id of a run of a part's command, as `run_id` is that of a notebook's.
+
+    Args:
+        words: the command without ``chimera``, the part first, ``{output}`` still in it.
+        values: the values that were put into it.
+        checksums: asset name -> checksum, for the assets it reads.
+    """
+    parts = {
+        "command": list(words),
+        "parameters": sorted((name, _canonical(value)) for name, value in values.items()),
+        "library": library_digest(PACKAGE, words[0], commands=True),
+        "assets": sorted(checksums.items()),
+    }
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
 @functools.cache
-def library_digest(package: Path, part: str | None) -> str:
+def library_digest(package: Path, part: str | None, *, commands: bool = False) -> str:
     """SHA-256 of the library's files: sources and weights, without the packages of other parts.
 
     No part imports another, so a notebook of one part does not depend on the files of the rest.
@@ -48,12 +72,14 @@ def library_digest(package: Path, part: str | None) -> str:
     Args:
         package: the folder of ``chimera_lib``.
         part: the notebook's part; ``None`` takes every part in.
+        commands: whether the files of the part's verbs count, which only a command computes with.
     """
+    ignored = _NOT_COMPUTING if commands else (*_NOT_COMPUTING, *_VERBS)
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*")):
         name = path.relative_to(package)
         foreign = part in PARTS and name.parts[0] in PARTS - {part}
-        if path.suffix not in _KINDS or foreign or any(name.match(pattern) for pattern in _NOT_COMPUTING):
+        if path.suffix not in _KINDS or foreign or any(name.match(pattern) for pattern in ignored):
             continue
         digest.update(f"{name.as_posix()}\0{path.stat().st_size}\0".encode())
         digest.update(path.read_bytes())

@@ -20,11 +20,13 @@ from typing import IO, TYPE_CHECKING, Any
 from chimera_lib.runs.record import METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 EXECUTED = "executed.ipynb"
 PARAMETERS = "parameters.yml"
 ENVIRONMENT = "environment.json"
+LOG = "log.txt"
+"""What a command printed, where a notebook has `EXECUTED`."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Run:
     """One finished run.
 
     Attributes:
-        notebook: the notebook's name, ``PART/NN-title``.
+        notebook: the notebook's name, ``PART/NN-title``, or part and verb of a command.
         profile: the profile (or sweep) it was run under.
         id: hash of source, parameters, library and assets.
         folder: where its files lie.
@@ -78,7 +80,7 @@ class Store:
             whole = all((folder / name).stat().st_size == size for name, size in sizes.items())
         except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
             return None
-        if not whole or not {EXECUTED, PARAMETERS, METRICS} <= sizes.keys():
+        if not whole or not complete(sizes):
             return None
         return Run(notebook, profile, run_id, folder, metrics, environment)
 
@@ -112,10 +114,7 @@ class Store:
         A whole run of the same id that another process finished meanwhile stays, unless ``replace`` is set.
         """
         run, target = scratch / "run", self.folder(profile, notebook, run_id)
-        facts = json.loads((run / ENVIRONMENT).read_text())
-        files = (path for path in run.rglob("*") if path.is_file() and path.name != ENVIRONMENT)
-        facts["files"] = {path.relative_to(run).as_posix(): path.stat().st_size for path in files}
-        (run / ENVIRONMENT).write_text(json.dumps(facts, indent=2) + "\n")
+        write_sizes(run)
         target.parent.mkdir(parents=True, exist_ok=True)
         with self._exclusive():
             if target.exists() and (replace or self.find(profile, notebook, run_id) is None):
@@ -126,6 +125,28 @@ class Store:
         if stored is None:
             raise RuntimeError(f"{target} was changed while it was put in place")
         return stored
+
+    def keep_failed(self, path: Path, name: str) -> str:
+        """Move what is left of a failed run to ``.failed/name``, where it is no run; returns where that is."""
+        kept = self.root / ".failed" / name
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(path, kept)
+        return str(kept)
+
+    def write(self, name: str, content: str) -> str:
+        """Write a file of this name below the root, whole or not at all; returns where that is."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_name(f".{path.name}.{os.getpid()}")
+        fresh.write_text(content, encoding="utf-8")
+        fresh.replace(path)
+        return str(path)
+
+    def check(self) -> None:
+        """Make the root. Raises OSError where that cannot be, or nothing can be written in it."""
+        self._partials.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=self._partials):
+            pass
 
     def sweep(self) -> list[Path]:
         """Remove scratch folders whose maker is dead; those of live processes stay. Returns what was removed."""
@@ -148,6 +169,21 @@ class Store:
         with (self._partials / "store.lock").open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def complete(names: Collection[str]) -> bool:
+    """Whether these are the files of a whole run: parameters, metrics, and what was executed."""
+    return PARAMETERS in names and METRICS in names and (EXECUTED in names or LOG in names)
+
+
+def write_sizes(run: Path) -> dict[str, int]:
+    """Write the size of every file of a run into its `ENVIRONMENT`, which makes it whole; returns them, without it."""
+    facts = json.loads((run / ENVIRONMENT).read_text())
+    files = (path for path in run.rglob("*") if path.is_file() and path != run / ENVIRONMENT)
+    facts["files"] = {path.relative_to(run).as_posix(): path.stat().st_size for path in files}
+    (run / ENVIRONMENT).write_text(json.dumps(facts, indent=2) + "\n")
+    sizes: dict[str, int] = facts["files"]
+    return sizes
 
 
 def _lock(path: Path) -> IO[str] | None:
