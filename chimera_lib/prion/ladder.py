@@ -7,6 +7,7 @@ also quality. `chimera_lib.prion.ladder_training` makes them; the small ones com
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -90,6 +91,12 @@ def weights(name: str, checkpoint: str = "matched-loss") -> Path:
         if (folder / file).is_file():
             return folder / file
     raise AssetMissing(f"{name} ({checkpoint}) is not trained here; train it: chimera prion train --model {name}")
+
+
+def card(name: str, checkpoint: str = "matched-loss") -> dict[str, Any]:
+    """What is known of a checkpoint: tokens seen, loss on the development play, ... Raises as `weights` does."""
+    facts: dict[str, Any] = json.loads(weights(name, checkpoint).with_suffix(".json").read_text())
+    return facts
 
 
 def cache() -> Path:

@@ -1,0 +1,132 @@
+"""Many runs: some processes side by side, each finished run kept in a file, so that an interrupted campaign goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any
+
+from tqdm.auto import tqdm
+
+from chimera_lib.errors import ChimeraError
+from chimera_lib.prion import experiment
+from chimera_lib.prion.experiment import Outcome, Setting
+from chimera_lib.prion.faults import Faults
+from chimera_lib.prion.metrics import Measurement
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that came to nothing: its setting, the name of the error and what it said."""
+
+    setting: Setting
+    error: str
+    reason: str
+
+
+def run(
+    settings: Sequence[Setting],
+    *,
+    processes: int = 1,
+    trail: tuple[int, ...] = experiment.TRAIL,
+    rows: Path | None = None,
+    progress: bool = True,
+) -> tuple[list[Outcome], list[Failure]]:
+    """Do every run that ``rows`` does not hold yet.
+
+    Args:
+        settings: what to do, in any order; equal ones are done once.
+        processes: how many run at a time, each on one thread; 1 uses this process.
+        trail: numbers of steps after which each is measured as well.
+        rows: a JSON Lines file that keeps finished runs; failed ones are tried again the next time.
+        progress: show a bar.
+
+    Returns:
+        The outcomes in the order of ``settings``, and the failures.
+    """
+    wanted = list(dict.fromkeys(settings))
+    done = {outcome.setting: outcome for outcome in (read(rows) if rows else ())}
+    todo = [one for one in wanted if one not in done]
+    failures = []
+    with rows.open("a") if rows else nullcontext() as kept:
+        for setting, result in tqdm(
+            _results(todo, processes, trail), total=len(todo), unit="run", disable=not progress
+        ):
+            if isinstance(result, Failure):
+                failures.append(result)
+                continue
+            done[setting] = result
+            if kept is not None:
+                kept.write(json.dumps(asdict(result)) + "\n")
+                kept.flush()
+    return [done[one] for one in wanted if one in done], failures
+
+
+def read(rows: Path) -> list[Outcome]:
+    """The runs that a file holds; a last line that a killed process left half written is passed over."""
+    if not rows.exists():
+        return []
+    found = []
+    for line in rows.read_text().splitlines():
+        try:
+            found.append(_outcome(json.loads(line)))
+        except ValueError:
+            continue
+    return found
+
+
+def _results(
+    settings: Sequence[Setting], processes: int, trail: tuple[int, ...]
+) -> Iterator[tuple[Setting, Outcome | Failure]]:
+    if processes == 1:
+        for setting in settings:
+            yield setting, _one(setting, trail)
+        return
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_alone) as pool:
+        futures = {pool.submit(_one, setting, trail): setting for setting in settings}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+
+
+def _alone() -> None:
+    """Keep a process to one thread, since there are others beside it."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _one(setting: Setting, trail: tuple[int, ...]) -> Outcome | Failure:
+    try:
+        return experiment.run(setting, trail=tuple(step for step in trail if step <= setting.steps))
+    except (ChimeraError, MemoryError) as error:
+        return Failure(setting, type(error).__name__, str(error) or "out of memory")
+
+
+def _outcome(plain: dict[str, Any]) -> Outcome:
+    measured = {
+        name: Measurement(**{**plain[name], "singular_values": tuple(plain[name]["singular_values"])})
+        for name in ("before", "after", "published_before", "published_after")
+    }
+    return Outcome(
+        setting=_setting(plain["setting"]),
+        **measured,
+        losses=tuple(plain["losses"]),
+        weight_change=plain["weight_change"],
+        relative_change=plain["relative_change"],
+        trail={int(step): values for step, values in plain["trail"].items()},
+        ranks=tuple((step, rank) for step, rank in plain["ranks"]),
+        facts=plain["facts"],
+    )
+
+
+def _setting(plain: dict[str, Any]) -> Setting:
+    return Setting(**{**plain, "faults": Faults(**plain["faults"])})
