@@ -83,7 +83,7 @@ def load(
         ChimeraError: a quantised model in full tuning, or a folder that holds no model.
         OutOfMemory: the model does not fit.
     """
-    _check(precision, tuning)
+    check(precision, tuning)
     check_device(device)
     with out_of_memory.named(f"loading {name} in {precision}"), _folder(name, checkpoint) as source:
         model, tokenizer = _read(source, precision, device)
@@ -98,7 +98,8 @@ def load(
     return Loaded(model.eval(), tokenizer, name, precision, tuning, parameters)
 
 
-def _check(precision: str, tuning: str) -> None:
+def check(precision: str, tuning: str) -> None:
+    """Refuse what no model can be loaded with. Raises UnknownName, ChimeraError; see `load`."""
     if precision not in PRECISIONS:
         raise UnknownName("precision", precision, PRECISIONS)
     if tuning not in TUNINGS:
@@ -126,11 +127,11 @@ def _folder(name: str, checkpoint: str) -> Iterator[Path | str]:
     elif (size := pythia.size_of(name)) is not None:
         yield pythia.find(size)
     else:
-        yield _local(name)
+        yield local(name)
 
 
-def _local(name: str) -> Path:
-    """The folder that a user named instead of a model."""
+def local(name: str) -> Path:
+    """The folder that a user named instead of a model, looked into. Raises UnknownName, ChimeraError."""
     folder = Path(name).expanduser()
     if not folder.is_dir():
         if folder.is_absolute() or name.startswith((".", "~")):
