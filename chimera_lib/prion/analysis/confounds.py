@@ -47,7 +47,8 @@ def _differing(groups: Groups, what: str, read: Callable[[RunResult], str | floa
     if len(set(known.values())) < 2:
         mixed = next((had for had in known.values() if len(had) > 1), None)
         return [f"runs of one group differ in {what} ({', '.join(mixed)})"] if mixed else []
-    said = "; ".join(f"{name}: {', '.join(had)}" for name, had in known.items())
+    having = {had: [name for name, one in known.items() if one == had] for had in known.values()}
+    said = "; ".join(f"{', '.join(had)} in {', '.join(members)}" for had, members in having.items())
     return [f"{what} differs between the groups ({said}): its effect cannot be told from theirs"]
 
 
@@ -72,8 +73,8 @@ def _repetition(groups: Groups) -> list[str]:
         return []
     same, fresh = ([name for name, repeats in known.items() if repeats is kind] for kind in (True, False))
     return [
-        f"repetition differs between the groups: {', '.join(same)} show one sequence at every step, "
-        f"{', '.join(fresh)} a fresh one; compare with text_fixed and random_fixed"
+        f"repetition differs between the groups: one sequence at every step in {', '.join(same)}, "
+        f"a fresh one in {', '.join(fresh)}; compare with text_fixed and random_fixed"
     ]
 
 

@@ -38,7 +38,7 @@ def draw(summary: Summary) -> Figure:
             _LABELS[metric] + ("\n(above 0: the rank fell)" if metric == RANK_REDUCTION else "\n(above 0: worse)")
         )
     if any(one["double_shifted"] for one in summary.described) and LOG_PERPLEXITY in metrics:
-        axes[-1, 0].set_title("labels shifted twice, as published", loc="left", fontsize=9, fontweight="normal")
+        axes[-1, 0].set_title("labels shifted twice", loc="left", fontsize=8.5, fontweight="normal")
     if summary.priority.number == 1:
         axes[-1, 0].set_xlabel("parameters of the model")
     handles, labels = axes[0, 0].get_legend_handles_labels()
@@ -53,7 +53,7 @@ def _curve(axis: Axes, summary: Summary, metric: str) -> None:
     x = [one["parameters"] for one in known]
     for one in known:
         dots = values(summary.groups[one["group"]], metric)
-        spread = np.exp(np.linspace(-0.06, 0.06, len(dots))) if len(dots) > 1 else [1.0]
+        spread = np.exp(np.linspace(-0.19, -0.07, len(dots))) if len(dots) > 1 else [0.88]
         axis.plot(one["parameters"] * np.asarray(spread), dots, ".", color="#999999", ms=5, zorder=1)
     _means(axis, x, [one[metric] for one in known], line=True)
     if summary.absolute and metric == RANK_REDUCTION:
@@ -64,12 +64,12 @@ def _curve(axis: Axes, summary: Summary, metric: str) -> None:
     axis.minorticks_off()
     axis.margins(x=0.12)
     if unknown:
-        axis.set_title(f"{unknown} of unknown size not shown", loc="right", fontsize=8.5, fontweight="normal")
+        axis.annotate(f"{unknown} of unknown size not shown", (0.02, 0.03), xycoords="axes fraction", fontsize=8.5)
     slopes = [one for one in summary.verdicts[metric]["scaling"][:1] if one.interval]
     for slope in slopes:
         low, high = slope.interval or (0.0, 0.0)
         said = f"slope {slope.effect:+.2f} [{low:+.2f}, {high:+.2f}] a decade"
-        axis.annotate(said, (0.02, 0.03), xycoords="axes fraction", fontsize=8.5)
+        axis.set_title(said, loc="right", fontsize=8.5, fontweight="normal")
 
 
 def _bars(axis: Axes, summary: Summary, metric: str) -> None:
@@ -83,8 +83,10 @@ def _bars(axis: Axes, summary: Summary, metric: str) -> None:
     else:
         axis.bar(places, [one[metric]["mean"] for one in found], width=0.6, color=_SIGNED, alpha=0.25)
     for place, one in zip(places, found, strict=True):
-        dots = values(summary.groups[one["group"]], metric)
-        axis.plot(place + np.linspace(-0.12, 0.12, len(dots)) * (len(dots) > 1), dots, ".", color="#777777", ms=6)
+        dots = values(summary.groups[one["group"]], metric)  # left of the mean, so that none is hidden by its bar
+        axis.plot(
+            place - 0.18 + np.linspace(-0.08, 0.08, len(dots)) * (len(dots) > 1), dots, ".", color="#777777", ms=6
+        )
     _means(axis, places, [one[metric] for one in found], line=False)
     few = len(found) <= 4
     shown = [name.replace("_", "\n" if few else " ") for name in names]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from chimera_lib.prion.analysis.runs import RunResult
+    from chimera_lib.prion.analysis.verdicts import Claim
 
 
 def slope(
@@ -50,12 +51,12 @@ def slope(
     ]
     x, y = np.array([one for one, _ in points]), np.array([two for _, two in points])
     sizes, counts = np.unique(x, return_counts=True)
-    name = f"{'|' * absolute}{metric}{'|' * absolute} per decade of parameters"
-    note = f"{len(sizes)} sizes"
+    bar = "|" * absolute
+    name = f"{bar}{metric}{bar} per decade of parameters"
+    note = f"{len(sizes)} sizes" + "; magnitudes, as published, grow with the spread alone" * absolute
+    claim: Claim | None = None if absolute else "greater"
     n = (len(points), 0)
-    nothing = Verdict(
-        name, math.nan, None, None, None, None, None, None, None, None, None, n, False, "greater", unit, note
-    )
+    nothing = Verdict(name, math.nan, None, None, None, None, None, None, None, None, None, n, False, claim, unit, note)
     if len(sizes) < 2:
         return nothing
     effect = float(np.polyfit(x, y, 1)[0])
@@ -70,7 +71,7 @@ def slope(
             interval, p = Interval(float(low), float(high)), float(fit.pvalues[1])
     bootstrap = _bootstrap(x, y, seed, draws) if counts.min() > 1 else None
     return Verdict(
-        name, effect, interval, bootstrap, None, None, p, None, None, None, None, n, False, "greater", unit, note
+        name, effect, interval, bootstrap, None, None, p, None, None, None, None, n, False, claim, unit, note
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from chimera_lib.prion.commands import analyze
 from chimera_lib.prion.commands.options import app
 
-__all__ = ["app"]
+__all__ = ["analyze", "app"]
