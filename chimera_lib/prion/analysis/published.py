@@ -122,6 +122,7 @@ def _run(row: Mapping[str, str]) -> RunResult:
         precision=precision,
         treatment=treatment,
         optimizer=row["optimizer"],
+        method="adafactor" if row["optimizer"] == "adamw" else row["optimizer"],
         tuning="lora" if precision in ("8bit", "4bit") else "full",
         parameters=naming.parameters(row["model"]),
         learning_rate=float(row["learning_rate"]),

@@ -1,8 +1,8 @@
 """Result folders, the original project's as they are and ours: every run with what was measured of it.
 
-Such a folder holds run folders and, one a series, tables ``aggregate_summary_<series>.csv``. The rank of a run is taken
-from the table where one lists it, as published summaries were made from these rounded numbers, and from the run's own
-records where none does or where the two disagree by more than rounding.
+Such a folder holds run folders and, one a series, tables ``aggregate_summary_<series>.csv``. The rank of an original
+run is taken from the table where one lists it, as the published summaries were made from these rounded numbers; that of
+ours, of a run that no table lists, and of one whose table disagrees by more than rounding, from the run's own records.
 """
 
 from __future__ import annotations
@@ -124,38 +124,40 @@ def _result(
     if not failed and not content.recorded and row is None:
         failed = f"no {run_folder.METRICS}"
     if not failed:
-        failed = _ranks(metrics, row or {}, path.name, notes)
+        failed = _ranks(metrics, row or {}, path.name, published, notes)
     return replace(_described(name, number_of, facts, published), metrics=metrics, failed=failed, folder=path)
 
 
 def _from_row(series: Name, number_of: int, row: _Row, published: bool) -> RunResult:
     """A run that a table lists and that has no folder."""
     metrics: _Row = {}
-    failed = _ranks(metrics, row, f"run {number_of}", [])
+    failed = _ranks(metrics, row, f"run {number_of}", published, [])
     return replace(_described(series, number_of, {}, published), metrics=metrics, failed=failed)
 
 
-def _ranks(metrics: _Row, row: _Row, title: str, notes: list[str]) -> str:
+def _ranks(metrics: _Row, row: _Row, title: str, published: bool, notes: list[str]) -> str:
     """Complete a run's metrics by those of the table; say why its rank cannot be used, or nothing."""
     before, after = metrics.get("baseline_effective_rank"), metrics.get("post_attack_effective_rank")
-    own = None if run_folder.rank_problem(before, after) else 100 * (1 - after / before)  # type: ignore[operator]
+    own, listed = None, row.get(RANK_REDUCTION)
+    if before is not None and after is not None:
+        if problem := run_folder.rank_problem(before, after):
+            return problem
+        own = 100 * (1 - after / before)
+        if listed is not None and not abs(own - listed) <= ROUNDING:
+            notes.append(f"{title}: a table has {listed:g} % of its rank lost, its records {own:.2f} %; these count")
+            listed = None
+        if listed is None or not published:
+            metrics |= {RANK_BASE: before, RANK_POST: after, RANK_REDUCTION: own}
     for key, value in row.items():
         if key != "published":
             metrics.setdefault(key, value)
-    listed = row.get(RANK_REDUCTION)
-    if own is not None and listed is not None and math.isfinite(listed) and abs(own - listed) > ROUNDING:
-        notes.append(f"{title}: the table says {listed:g} % of rank lost, its records {own:.2f} %; the records count")
-        listed = None
-    if listed is None or row.get(RANK_BASE) is None:
-        metrics.update({RANK_BASE: before} if before is not None else {})
-        metrics.update({RANK_POST: after} if after is not None else {})
-    if listed is None:
+    if RANK_REDUCTION not in metrics:
         before, after = metrics.get(RANK_BASE), metrics.get(RANK_POST)
-        if problem := run_folder.rank_problem(before, after):
-            return problem
-        listed = 100 * (1 - after / before)  # type: ignore[operator]
-    metrics[RANK_REDUCTION] = listed
-    return "" if math.isfinite(listed) else f"{RANK_REDUCTION} is {listed}"
+        if before is None or after is None or (problem := run_folder.rank_problem(before, after)):
+            return run_folder.rank_problem(before, after)
+        metrics[RANK_REDUCTION] = 100 * (1 - after / before)
+    change = metrics[RANK_REDUCTION]
+    return "" if math.isfinite(change) else f"{RANK_REDUCTION} is {change}"
 
 
 def _described(name: Name, number_of: int, facts: Mapping[str, Any], published: bool) -> RunResult:
@@ -169,32 +171,36 @@ def _described(name: Name, number_of: int, facts: Mapping[str, Any], published: 
         tuning = "full" if facts.get("use_fft", precision not in ("8bit", "4bit")) else "lora"
     optimizer = (name.optimizer or _text(facts, "optimizer") or naming.OPTIMIZER).replace("-", "_")
     # The published code trains its controls with SGD, whatever optimizer the run was called with.
-    plain = published or bool(facts.get("plain_controls"))
-    if plain and not treatment.startswith(naming.TREATMENT):
+    if (published or _fault(facts, "plain_controls")) and not treatment.startswith(naming.TREATMENT):
         optimizer = "sgd"
+    method = _text(facts, "method") or ("adafactor" if published and optimizer == "adamw" else optimizer)
     count = next((facts[key] for key in _COUNTS if isinstance(facts.get(key), (int, float))), None)
     seed = number(facts.get("seed"))
     return RunResult(
-        model=naming.short(name.model),
+        model=naming.short((not published and _text(facts, "model")) or name.model),
         run=number_of,
         precision=precision,
         treatment=treatment,
         optimizer=optimizer,
+        method=method.replace("-", "_"),
         tuning=tuning,
         parameters=naming.parameters(name.model) if published or count is None else float(count),
-        learning_rate=next(
-            (rate for key in ("learning_rate", "rate") if (rate := number(facts.get(key))) is not None), None
-        ),
+        learning_rate=number(facts.get("learning_rate")),
         seed=None if seed is None else int(seed),
-        repeats=_repeats(treatment, fresh=published or bool(facts.get("fresh_controls", not facts))),
+        repeats=_repeats(treatment, fresh=published or _fault(facts, "fresh_controls")),
         published=published,
         # Ours shifts twice, where it does, in what it measures on the five sentences alone.
-        double_shift=published or bool(facts.get("double_shift") and facts.get("five_sentences", True)),
+        double_shift=published or (_fault(facts, "double_shift") and _fault(facts, "five_sentences")),
     )
 
 
 def _text(facts: Mapping[str, Any], *names: str) -> str:
     return next((facts[name] for name in names if isinstance(facts.get(name), str)), "")
+
+
+def _fault(facts: Mapping[str, Any], name: str) -> bool:
+    """Whether a config says that a fault of the published experiment was in."""
+    return bool(facts.get(name)) or name in (facts.get("faults") or ())
 
 
 def _repeats(treatment: str, *, fresh: bool) -> bool | None:

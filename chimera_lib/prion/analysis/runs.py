@@ -28,7 +28,8 @@ class RunResult:
         run: its number, from 1.
         precision: ``fp16`` and so on; empty where nothing says it.
         treatment: ``eigen_prion``, or the name of a control.
-        optimizer: ``adamw`` and so on.
+        optimizer: ``adamw`` and so on, as the run is named.
+        method: the optimizer that really ran, where that is another one.
         tuning: ``full`` or ``lora``.
         parameters: of the model; None where neither the name nor the files say it.
         learning_rate, seed: as the files say, else None.
@@ -47,6 +48,7 @@ class RunResult:
     treatment: str
     optimizer: str
     tuning: str = "full"
+    method: str = ""
     parameters: float | None = None
     learning_rate: float | None = None
     seed: int | None = None
