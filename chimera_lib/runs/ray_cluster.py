@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _LONGEST = 16  # characters of a folder for temporary files; Ray's sockets below it may have 107 in all
 _ANSWERS_WITHIN = 60.0  # seconds, for every node to say which version of the project it has
+_STARTS = 4  # how often Ray may try to start here, which a busy machine can make it fail at
 _OBJECTS = 128 * 1024**2  # bytes of shared memory for a Ray of this machine, through which no files travel
 
 # For every Ray: no statistics to its makers. A task without cards sees what the local engine would let it see.
@@ -125,16 +126,35 @@ def _start(ray: Any, plan: Plan, stack: contextlib.ExitStack) -> None:
     scratch = stack.enter_context(store.partial())
     stack.callback(ray.shutdown)  # before its folder goes
     here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    ray.init(
-        address="local",
-        num_cpus=plan.jobs * (plan.cpus_per_run or 1) or max(here, plan.cpus_per_run or 1),
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-        object_store_memory=_OBJECTS,
-        _node_ip_address="127.0.0.1",
-        _temp_dir=str(scratch),
-    )
+    for attempt in range(_STARTS):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=plan.jobs * (plan.cpus_per_run or 1) or max(here, plan.cpus_per_run or 1),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+                object_store_memory=_OBJECTS,
+                _temp_dir=str(scratch),
+            )
+        except Exception as error:  # Ray raises no class of its own after the half minute that it waits for itself
+            if "timed out" not in str(error) or attempt == _STARTS - 1:
+                reason = " ".join(str(error).split())[:200]
+                raise ChimeraError(f"Ray does not start here: {reason}; try again, or use --engine local") from error
+            ray.shutdown()
+            _end_processes(scratch)  # it forgets those that it has started by then
+        else:
+            return
+
+
+def _end_processes(folder: Path) -> None:
+    """Kill the children of this process that work in a folder."""
+    import psutil
+
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if any(str(folder) in word for word in child.cmdline()):
+                child.kill()
 
 
 def _connect(ray: Any, address: str) -> None:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+_WITHOUT_FOLDERS = {"s3", "s3a", "gs", "gcs", "az", "abfs", "oss"}
+"""Stores of keys, not of folders, in which fsspec would make a bucket of a mistyped name."""
+
+
 @dataclass(frozen=True)
 class RemoteRun(Run):
     """A finished run that lies elsewhere: ``folder`` is its address, and its files must be fetched to be read."""
@@ -119,7 +123,7 @@ class RemoteStore:
 
     def write(self, name: str, content: str) -> str:
         """Write a file of this name below the root; returns where that is."""
-        self._fs.makedirs(f"{self._path}/{name}".rpartition("/")[0], exist_ok=True)
+        self._make_folder_of(f"{self._path}/{name}")
         self._fs.pipe_file(f"{self._path}/{name}", content.encode())
         return f"{self.root}/{name}"
 
@@ -139,8 +143,13 @@ class RemoteStore:
         return self._scratch.sweep()
 
     def _upload(self, source: Path, target: str) -> None:
-        self._fs.makedirs(target.rpartition("/")[0], exist_ok=True)
+        self._make_folder_of(target)
         self._fs.put_file(str(source), target)
+
+    def _make_folder_of(self, path: str) -> None:
+        kinds = self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,)
+        if not _WITHOUT_FOLDERS & set(kinds):
+            self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
 
     def _remove(self, path: str) -> Any:
         if self._fs.exists(path):

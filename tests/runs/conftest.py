@@ -115,3 +115,62 @@ def project(tmp_path: Path, library: Path, monkeypatch: pytest.MonkeyPatch) -> P
     monkeypatch.setenv("CHIMERA_DATA", str(root / "data"))
     monkeypatch.chdir(root)
     return Project(root, library)
+
+
+TROUBLE = """
+import os, random, signal, time
+from pathlib import Path
+from chimera_lib.runs import record
+side = Path({side!r})
+mended = (side / "mended").exists()
+(side / f"begun-{{n}}-{{os.getpid()}}").touch()
+if n == 2 and not (side / "killed").exists():
+    (side / "killed").touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+if n == 3 and not mended:
+    raise ValueError("three is not allowed")
+time.sleep(600 if n == 4 and not mended else pause)
+record(square=n * n, drawn=random.Random(n).random())
+(side / f"ended-{{n}}-{{os.getpid()}}").touch()
+"""
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A sweep over a notebook: cell 2 is killed the first time, 3 fails and 4 hangs until ``mended`` is there."""
+
+    project: Project
+    side: Path
+    file: Path
+
+    def begun(self, n: int) -> list[int]:
+        """The process ids of the kernels in which cell ``n`` began."""
+        return [int(path.name.rpartition("-")[2]) for path in self.side.glob(f"begun-{n}-*")]
+
+    def ended(self) -> list[int]:
+        """The cells that came to their end, each as often as it did."""
+        return sorted(int(path.name.split("-")[1]) for path in self.side.glob("ended-*"))
+
+    def sweep(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run the sweep to its end."""
+        return self.project.chimera("sweep", str(self.file), *words)
+
+    def summary(self, output: Path) -> list[dict[str, Any]]:
+        """The cells of the summary, in order."""
+        cells: list[dict[str, Any]] = json.loads((output / "trouble" / "summary.json").read_text())["cells"]
+        return cells
+
+    def metrics(self, output: Path) -> list[str]:
+        """The metrics of every cell, in order."""
+        return [(Path(cell["folder"]) / "metrics.json").read_text() for cell in self.summary(output)]
+
+
+@pytest.fixture
+def trouble(project: Project) -> Trouble:
+    side, file = project.root / "side", project.root / "trouble.yml"
+    side.mkdir()
+    project.write("images/01-first", TROUBLE.format(side=str(side)), parameters="n: int = 9\npause: float = 0.0")
+    file.write_text(
+        "name: trouble\nnotebook: images/01\ngrid: {n: [0, 1, 2, 3, 4, 5, 6]}\ncells: [{pause: 1.0}]\ntimeout: 40\n"
+    )
+    return Trouble(project, side, file)
