@@ -90,9 +90,9 @@ def load(
         parameters = quantization.parameters(model)
         if precision in quantization.QUANTISED:
             quantization.keep_differentiable(model)
-            model = quantization.prepare(model, checkpointing=checkpointing)
-        elif checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            model = quantization.prepare(model)
+        if checkpointing:
+            model.activation_checkpointing_enable({"use_reentrant": False})
         if tuning == "lora":
             model = lora.attach(model, rank=lora_rank, dropout=lora_dropout, seed=seed)
     return Loaded(model.eval(), tokenizer, name, precision, tuning, parameters)

@@ -54,14 +54,12 @@ def keep_differentiable(model: nn.Module) -> int:
     return len(layers)
 
 
-def prepare(model: Any, *, checkpointing: bool) -> Any:
+def prepare(model: Any) -> Any:
     """Freeze a quantised model and make it ready for adapters (peft's `prepare_model_for_kbit_training`)."""
     import peft
 
     with quiet():
-        return peft.prepare_model_for_kbit_training(
-            model, use_gradient_checkpointing=checkpointing, gradient_checkpointing_kwargs={"use_reentrant": False}
-        )
+        return peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
 
 
 def layers(model: nn.Module) -> dict[str, nn.Module]:
