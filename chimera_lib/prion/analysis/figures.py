@@ -42,13 +42,17 @@ def draw(summary: Summary) -> Figure:
     if summary.priority.number == 1:
         axes[-1, 0].set_xlabel("parameters of the model")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", fontsize=8.5)
+    if handles:
+        figure.legend(handles, labels, loc="outside upper left", fontsize=8.5)
     return figure
 
 
 def _curve(axis: Axes, summary: Summary, metric: str) -> None:
     """Means over sizes on a logarithmic axis."""
     known = [one for one in summary.described if one["parameters"] and one[metric]["n"]]
+    if not known:
+        axis.set_title("no size is known", loc="left", fontsize=8.5, fontweight="normal")
+        return
     unknown = len([one for one in summary.described if one[metric]["n"]]) - len(known)
     x = [one["parameters"] for one in known]
     for one in known:
