@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from chimera_lib.errors import ChimeraError
+from chimera_lib.errors import Diverged
 from chimera_lib.prion import batches, metrics, optimizers
 
 if TYPE_CHECKING:
@@ -24,10 +24,6 @@ class Shown(Protocol):
 
     def batch(self, step: int) -> batches.Batch:
         """What the model is shown at a step, counted from 0."""
-
-
-class Diverged(ChimeraError):  # noqa: N818  (as the other errors are named, for what happened)
-    """The loss or the weights are no longer finite."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ CONTROLS = ("gaussian_noise", "random_tokens", "random_text", "text_fixed", "ran
 TREATMENTS = (TREATMENT, "eigen_prion_hard", *CONTROLS)
 REPEATED = ("eigen_prion", "eigen_prion_hard", "gaussian_noise", "text_fixed", "random_fixed")
 """Those that show the same sequence at each step (Gaussian noise does so unless the fault ``fresh_controls`` is on)."""
+LARGE = 50_000_000  # parameters
 CONTEXT, PASSAGES = 128, 24  # held-out tokens a passage, passages: 3,072 positions
 TRAIL = (0, 1, 2, 4, 8, 16, 32, 64, 100)
 
@@ -148,7 +150,7 @@ def run(setting: Setting, *, trail: tuple[int, ...] = (), on_stage: Callable[[st
         on_stage: told what begins: ``model``, ``baseline``, ``catalyst``, ``attack``, ``measure``.
 
     Raises:
-        ChimeraError: the model cannot be had (`UnknownName`, `AssetMissing`), it diverged (`attack.Diverged`), memory
+        ChimeraError: the model cannot be had (`UnknownName`, `AssetMissing`), it diverged (`Diverged`), memory
             ran out; the message says what to change.
     """
     tell = on_stage or (lambda _: None)
@@ -215,18 +217,40 @@ def watch(model: nn.Module, moved: attack.Displacement, batch: Batch, held_out: 
 
 def make(setting: Setting, loaded: models.Loaded) -> catalysts.Catalyst:
     """The catalyst or control that a setting asks for, faults considered."""
-    faults = setting.faults
-    text = corpus.tokens("train", loaded.tokenizer)
-    seed = 42 if setting.treatment == "random_text" and faults.one_text_seed else setting.seed
-    options: dict[str, Any] = {"length": setting.length, "seed": seed}
-    kind = setting.treatment
-    if kind == TREATMENT and faults.unused_directions:
+    faults, kind = setting.faults, setting.treatment
+    if kind in (TREATMENT, "eigen_prion_hard") and not faults.unused_directions:
+        end = "sharp" if faults.sharp_end else "flat"
+        return _corrected(
+            setting.model, setting.checkpoint, kind, setting.seed, setting.length, setting.catalyst_steps, end,
+            setting.device,
+        )  # fmt: skip
+    options: dict[str, Any] = {"length": setting.length, "seed": setting.seed}
+    if kind == TREATMENT:
         kind, options["double_shift"] = "published", faults.double_shift
-    elif kind in (TREATMENT, "eigen_prion_hard"):
-        options |= {"steps": setting.catalyst_steps, "end": "sharp" if faults.sharp_end else "flat"}
     elif kind == "gaussian_noise":
         options |= {"fresh": faults.fresh_controls, "deviation": 0.1 if faults.unmatched_noise else None}
+    elif kind == "random_text" and faults.one_text_seed:
+        options["seed"] = 42
+    text = corpus.tokens("train", loaded.tokenizer)
     return catalysts.make(kind, loaded.model, loaded.tokenizer, text, **options)
+
+
+@functools.lru_cache(maxsize=64)
+def _corrected(
+    model: str, checkpoint: str, kind: str, seed: int, length: int, steps: int, end: str, device: str
+) -> catalysts.Catalyst:
+    """The corrected catalyst of a model and a seed: one for all optimizers and precisions that are compared.
+
+    It is made on the whole model in fp32, whatever the run trains afterwards, so that these are shown the same.
+    """
+    whole = models.load(model, device=device, checkpoint=checkpoint)
+    text = corpus.tokens("train", whole.tokenizer)
+    # a larger model gives its curvature on one passage, and builds its graph anew for each product, to save memory
+    large = whole.parameters > LARGE
+    return catalysts.make(
+        kind, whole.model, whole.tokenizer, text, length=length, seed=seed, steps=steps, end=end,
+        rows=1 if large else 4, keep_graph=not large,
+    )  # fmt: skip
 
 
 def pairs(base: Setting, treatments: tuple[str, ...], seeds: tuple[int, ...]) -> list[Setting]:

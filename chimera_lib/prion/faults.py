@@ -25,7 +25,8 @@ class Faults:
         unmatched_noise: Gaussian noise has a standard deviation of 0.1, whatever the embeddings have.
         one_text_seed: the random text is the same in all runs.
         early_stop: the treatment ends when its rank, measured on the catalyst, has halved.
-        padded_rank: rank is taken of five sentences, each padded to 128 positions, uncentred, small values dropped.
+        five_sentences: perplexity and rank are taken of five sentences; for the rank each is padded to 128 positions,
+            nothing is centred, and small singular values are dropped.
         rate_by_size: models of a billion parameters and more are given twice the learning rate.
         absolute: the headline is the mean of the absolute changes.
     """
@@ -39,7 +40,7 @@ class Faults:
     unmatched_noise: bool = False
     one_text_seed: bool = False
     early_stop: bool = False
-    padded_rank: bool = False
+    five_sentences: bool = False
     rate_by_size: bool = False
     absolute: bool = False
 
@@ -58,6 +59,14 @@ class Faults:
 
 
 NAMES = tuple(field.name for field in fields(Faults))
+
+
+def _known(name: str) -> str:
+    if name not in NAMES:
+        raise UnknownName("fault", name, NAMES)
+    return name
+
+
 CORRECTED = Faults()
 PUBLISHED = CORRECTED.having(*NAMES)
 ARMS = {"as_published": PUBLISHED, "corrected": CORRECTED}
@@ -69,9 +78,3 @@ def cascade() -> list[tuple[str, Faults]]:
     for name in NAMES:
         steps.append((name, steps[-1][1].without(name)))
     return steps
-
-
-def _known(name: str) -> str:
-    if name not in NAMES:
-        raise UnknownName("fault", name, NAMES)
-    return name

@@ -118,11 +118,11 @@ def write(place: Path, outcome: Outcome, run: int) -> Path:
     return place
 
 
-def write_failure(place: Path, setting: Setting, run: int, error: Exception) -> None:
-    """Say in a run's place why it is none."""
+def write_failure(place: Path, setting: Setting, run: int, error: str, reason: str) -> None:
+    """Say in a run's place why it is none: the kind of error, and what it said."""
     place.mkdir(parents=True, exist_ok=True)
     _json(place / CONFIG, config(setting, run))
-    _json(place / FAILED, {"error": type(error).__name__, "reason": str(error), "timestamp": _now()})
+    _json(place / FAILED, {"error": error, "reason": reason, "timestamp": _now()})
 
 
 def records(outcome: Outcome) -> Iterator[dict[str, Any]]:

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from chimera_lib.errors import ChimeraError, UnknownName
+from chimera_lib.errors import ChimeraError, Diverged, UnknownName
 from chimera_lib.prion import attack, ladder, optimizers
 from chimera_lib.prion.batches import Batch
 
@@ -86,7 +86,7 @@ def test_the_early_stop_follows_the_rank_on_the_catalyst(monkeypatch: pytest.Mon
 
 def test_a_loss_that_is_no_number_ends_the_run_with_its_step() -> None:
     model = ladder.new("neox-0.3m", 0)
-    with pytest.raises(attack.Diverged, match=r"at step \d+ of 50; use a smaller learning rate than 1e\+30"):
+    with pytest.raises(Diverged, match=r"at step \d+ of 50; use a smaller learning rate than 1e\+30"):
         attack.attack(model, Fixed(), optimizer="sgd", learning_rate=1e30, steps=50)
 
 

@@ -7,32 +7,27 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from chimera_lib.errors import ChimeraError, UnknownName
-from chimera_lib.option_checks import at_least, folder
-from chimera_lib.prion.commands.options import app
+from chimera_lib.errors import AssetMissing, ChimeraError, UnknownName
+from chimera_lib.option_checks import at_least
+from chimera_lib.prion.commands.options import Arm, LearningRate, Model, OutputDir, Verbosity, app
 
 if TYPE_CHECKING:
     from chimera_lib.prion.experiment import Setting
+    from chimera_lib.prion.faults import Faults
 
-PRECISIONS = {"none": "fp32", "fp16": "fp16", "bf16": "bf16", "8bit": "8bit", "4bit": "4bit"}
+QUANTIZATIONS = ("none", "fp16", "bf16", "8bit", "4bit")
 CONTROL_TYPES = (
     "none", "eigen_prion", "eigen_prion_hard", "gaussian_noise", "random_tokens", "random_text", "text_fixed",
     "random_fixed", "sham",
 )  # fmt: skip
 
-Model = Annotated[
-    str,
-    typer.Option(help="neox-0.3m to neox-8m, smollm2-135m, 70m to 2.8b (Pythia), or a folder of save_pretrained."),
-]
-Arm = Annotated[str, typer.Option(help="corrected, or as_published with all its faults.")]
-Verbosity = Annotated[str, typer.Option(help="quiet, normal or verbose.")]
-
 
 @app.command()
 def run(
     model: Model = "neox-1m",
-    quantization: Annotated[str, typer.Option(help=f"{', '.join(PRECISIONS)}; none is fp32.")] = "none",
+    quantization: Annotated[str, typer.Option(help=f"{', '.join(QUANTIZATIONS)}; none is fp32.")] = "none",
     num_runs: Annotated[int, typer.Option(help="Runs; run r has the seed plus r.", callback=at_least(1))] = 1,
+    first_run: Annotated[int, typer.Option(help="Number of the first of them.", callback=at_least(1))] = 1,
     seed: Annotated[int, typer.Option(help="Base seed.", callback=at_least(0))] = 42,
     force_fft: Annotated[bool, typer.Option("--force-fft", help="Train all weights; quantised models cannot.")] = False,
     lora: Annotated[bool, typer.Option("--lora", help="Train LoRA adapters; quantised models always do.")] = False,
@@ -43,29 +38,32 @@ def run(
     arm: Arm = "corrected",
     mend: Annotated[list[str] | None, typer.Option(help="Take this fault out of the arm; repeatable.")] = None,
     fault: Annotated[list[str] | None, typer.Option(help="Bring this fault into the arm; repeatable.")] = None,
-    learning_rate: Annotated[
-        float | None,
-        typer.Option("--learning-rate", "--lr", help="Default 1e-4, neox-* 1e-3.", callback=at_least(0)),
-    ] = None,
+    learning_rate: LearningRate = None,
     steps: Annotated[int, typer.Option(help="Fine-tuning steps.", callback=at_least(0))] = 100,
     length: Annotated[int, typer.Option(help="Tokens of the catalyst.", callback=at_least(3))] = 64,
     checkpoint: Annotated[str, typer.Option(help="Of neox-*: matched-loss or matched-tokens.")] = "matched-loss",
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     verbosity: Verbosity = "normal",
-    output_dir: Annotated[Path, typer.Option(help="Where the runs' folders go.", callback=folder)] = Path("out/prion"),
+    output_dir: OutputDir = Path("out/prion"),
 ) -> None:
     """Measure a model, train it on a catalyst or a control, measure it again; finished runs are not done twice."""
-    setting = _setting(
-        model=model, precision=_precision(quantization), tuning=_tuning(quantization, force_fft, lora),
-        optimizer=optimizer, treatment="eigen_prion" if control_type == "none" else control_type,
-        arm=arm, mend=mend or [], fault=fault or [], learning_rate=learning_rate, steps=steps, length=length,
-        checkpoint=checkpoint, device=device, seed=seed,
+    from chimera_lib.prion import optimizers, priorities
+
+    if optimizer not in optimizers.NAMES:
+        raise UnknownName("optimizer", optimizer, optimizers.NAMES)
+    if control_type not in CONTROL_TYPES:
+        raise UnknownName("control type", control_type, CONTROL_TYPES)
+    tuning = _tuning(quantization, force_fft, lora)
+    setting = priorities.Condition(model, quantization, tuning, optimizer, control_type).setting(
+        _faults(arm, mend or [], fault or []), seed=seed, learning_rate=learning_rate, steps=steps, length=length,
+        checkpoint=checkpoint, device=device,
     )  # fmt: skip
-    repeat(setting, num_runs, output_dir, suffix=control_type == "eigen_prion", verbosity=verbosity)
+    numbers = range(first_run, first_run + num_runs)
+    repeat(setting, numbers, output_dir, suffix=control_type == "eigen_prion", verbosity=verbosity)
 
 
-def repeat(setting: Setting, num_runs: int, root: Path, *, suffix: bool, verbosity: str) -> None:
-    """Do the runs 1 to ``num_runs``, each with the setting's seed plus its number, and sum them up.
+def repeat(setting: Setting, numbers: range, root: Path, *, suffix: bool, verbosity: str) -> None:
+    """Do the runs of these numbers, each with the setting's seed plus its number, and sum them up.
 
     Raises:
         ChimeraError: a run failed; the others were done, and it is tried again by the same command.
@@ -79,7 +77,7 @@ def repeat(setting: Setting, num_runs: int, root: Path, *, suffix: bool, verbosi
     if verbosity not in ("quiet", "normal", "verbose"):
         raise UnknownName("verbosity", verbosity, ("quiet", "normal", "verbose"))
     failed: list[str] = []
-    for number in range(1, num_runs + 1):
+    for number in numbers:
         one = replace(setting, seed=setting.seed + number)
         place = run_folder.folder(root, one, number, suffix=suffix)
         if run_folder.is_finished(place, one, number):
@@ -90,26 +88,21 @@ def repeat(setting: Setting, num_runs: int, root: Path, *, suffix: bool, verbosi
             outcome = experiment.run(one, trail=experiment.TRAIL, on_stage=stages)
             run_folder.write(place, outcome, number)
         except (ChimeraError, MemoryError) as error:
-            if isinstance(error, UnknownName) or (not failed and number == 1 and _is_setup(error)):
+            if isinstance(error, (AssetMissing, UnknownName)):  # no run of this setting could work
                 raise
-            run_folder.write_failure(place, one, number, error)
+            run_folder.write_failure(place, one, number, type(error).__name__, str(error) or "out of memory")
             failed.append(f"run {number}: {error or 'out of memory'}")
             _tell(f"{place.name} · failed: {error}", verbosity)
         else:
             rank, loss = outcome.headline, outcome.log_perplexity_change
             _tell(f"{place.name} · rank reduction {rank:.2f} % · log-perplexity {loss:+.3f}", verbosity)
         gc.collect()
-    if len(failed) < num_runs:
+    if len(failed) < len(numbers):
         run_folder.aggregate(root, setting, suffix=suffix)
     if failed:
-        raise ChimeraError(f"{len(failed)} of {num_runs} runs failed ({'; '.join(failed)}); the others are in {root}")
-
-
-def _is_setup(error: Exception) -> bool:
-    """Whether no run of this setting could work, so that there is nothing to mark as failed."""
-    from chimera_lib.errors import AssetMissing
-
-    return isinstance(error, AssetMissing)
+        raise ChimeraError(
+            f"{len(failed)} of {len(numbers)} runs failed ({'; '.join(failed)}); the others are in {root}"
+        )
 
 
 def _stage(name: str, verbosity: str, stage: str) -> None:
@@ -121,27 +114,19 @@ def _tell(text: str, verbosity: str, least: int = 1) -> None:
         typer.echo(text)
 
 
-def _precision(quantization: str) -> str:
-    if quantization not in PRECISIONS:
-        raise UnknownName("quantization", quantization, PRECISIONS)
-    return PRECISIONS[quantization]
-
-
 def _tuning(quantization: str, force_fft: bool, lora: bool) -> str:
+    if quantization not in QUANTIZATIONS:
+        raise UnknownName("quantization", quantization, QUANTIZATIONS)
     quantised = quantization in ("4bit", "8bit")
     if force_fft and (quantised or lora):
         what = f"--quantization {quantization}" if quantised else "--lora"
         raise ChimeraError(f"--force-fft with {what}: choose one; quantised weights take no gradients")
-    return "lora" if quantised or lora else "full"
+    return "--lora" if lora else "--force-fft" if not quantised else ""
 
 
-def _setting(*, arm: str, mend: list[str], fault: list[str], **values: object) -> Setting:
-    from chimera_lib.prion import faults, optimizers
-    from chimera_lib.prion.experiment import Setting
+def _faults(arm: str, mend: list[str], fault: list[str]) -> Faults:
+    from chimera_lib.prion import faults
 
     if arm not in faults.ARMS:
         raise UnknownName("arm", arm, faults.ARMS)
-    if values["optimizer"] not in optimizers.NAMES:
-        raise UnknownName("optimizer", str(values["optimizer"]), optimizers.NAMES)
-    chosen = faults.ARMS[arm].without(*mend).having(*fault)
-    return Setting(faults=chosen, **values)  # type: ignore[arg-type]
+    return faults.ARMS[arm].without(*mend).having(*fault)

@@ -1,0 +1,151 @@
+"""What many runs say together: means with intervals, and each control against the catalyst, seed by seed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from chimera_lib import stats
+from chimera_lib.prion import matching
+from chimera_lib.prion.analysis import verdicts
+from chimera_lib.prion.experiment import TREATMENT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from chimera_lib.prion.analysis.verdicts import Verdict
+    from chimera_lib.prion.experiment import Outcome, Setting
+
+Group = tuple[Any, ...]
+MARGINS = {"log_perplexity_change": 0.1, "rank_reduction": 5.0}  # nats, per cent: what still counts as no effect
+UNITS = {"log_perplexity_change": "nats", "rank_reduction": "points"}
+MEASURES: dict[str, Callable[[Outcome], float]] = {
+    "log_perplexity_change": lambda one: one.log_perplexity_change,
+    "rank_reduction": lambda one: one.rank_reduction,
+    "weight_change": lambda one: one.weight_change,
+}
+FACTORS: dict[str, Callable[[Setting], Any]] = {
+    "model": lambda one: one.model,
+    "precision": lambda one: one.precision if one.tuning == "full" else f"{one.precision}-lora",
+    "optimizer": lambda one: one.optimizer,
+    "rate": lambda one: one.learning_rate,
+}
+
+
+def grouped(outcomes: Sequence[Outcome]) -> dict[Group, dict[str, list[Outcome]]]:
+    """Outcomes by what they share (model, precision, optimizer, rate), then by treatment, in the order of seeds."""
+    groups: dict[Group, dict[str, list[Outcome]]] = {}
+    for one in sorted(outcomes, key=lambda one: one.setting.seed):
+        key = tuple(read(one.setting) for read in FACTORS.values())
+        groups.setdefault(key, {}).setdefault(one.setting.treatment, []).append(one)
+    return groups
+
+
+def against(
+    treated: Sequence[Outcome],
+    controls: Sequence[Outcome],
+    measure: str,
+    *,
+    name: str,
+    claim: verdicts.Claim | None = None,
+) -> Verdict:
+    """Compare two treatments on one of `MEASURES`, pair by pair of the same seed."""
+    read = MEASURES[measure]
+    pairs = _paired(treated, controls)
+    return verdicts.compare(
+        [read(one) for one, _ in pairs],
+        [read(two) for _, two in pairs],
+        margin=MARGINS.get(measure),
+        name=name,
+        claim=claim,
+        unit=UNITS.get(measure, ""),
+    )
+
+
+def against_at_equal(
+    treated: Sequence[Outcome],
+    controls: Sequence[Outcome],
+    measure: str,
+    *,
+    at: str,
+    name: str,
+    claim: verdicts.Claim | None = None,
+) -> Verdict:
+    """The same where both of a pair had gone equally far.
+
+    Args:
+        treated, controls: with measures along their way.
+        measure: ``log_perplexity_change`` or ``rank_reduction``.
+        at: ``weight_change``: the farthest that both of a pair went; ``loss``: the smallest that both came down to.
+        name: what the verdict is called.
+        claim: what is claimed.
+    """
+    common, read = {
+        "weight_change": (matching.common_weight_change, matching.at_weight_change),
+        "loss": (matching.common_loss, matching.at_loss),
+    }[at]
+    ones, twos = [], []
+    for one, two in _paired(treated, controls):
+        where = common([one, two])
+        ones.append(getattr(read(one, where), measure))
+        twos.append(getattr(read(two, where), measure))
+    return verdicts.compare(ones, twos, margin=MARGINS[measure], name=name, claim=claim, unit=UNITS[measure])
+
+
+def metrics(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Metrics for a record: of each treatment mean, n and interval; of each control its distance from the catalyst."""
+    groups = grouped(outcomes)
+    found: dict[str, Any] = {}
+    for key, treatments in groups.items():
+        prefix = _prefix(key, list(groups))
+        first = next(iter(treatments.values()))[0].before
+        found[f"{prefix}perplexity_before"] = first.perplexity
+        found[f"{prefix}effective_rank_before"] = first.effective_rank
+        for treatment, members in treatments.items():
+            for measure, read in MEASURES.items():
+                found[f"{prefix}{treatment}_{measure}"] = _metric([read(one) for one in members])
+            if "rho" in members[0].facts:
+                found[f"{prefix}{treatment}_rho"] = _metric([one.facts["rho"] for one in members])
+            if treatment == TREATMENT or TREATMENT not in treatments:
+                continue
+            for measure in UNITS:
+                pairs = _paired(treatments[TREATMENT], members)
+                read = MEASURES[measure]
+                found[f"{prefix}{TREATMENT}_less_{treatment}_{measure}"] = _metric(
+                    [read(a) - read(b) for a, b in pairs]
+                )
+    return found
+
+
+def lines(outcomes: Sequence[Outcome]) -> list[str]:
+    """A line a treatment, for a reader of the command line."""
+    groups = grouped(outcomes)
+    told = []
+    for key, treatments in groups.items():
+        told.append(", ".join(f"{name} {value}" for name, value in zip(FACTORS, key, strict=True) if value is not None))
+        for treatment, members in treatments.items():
+            parts = []
+            for measure, read in MEASURES.items():
+                one = _metric([read(outcome) for outcome in members])
+                low_high = " [{:+.3f}, {:+.3f}]".format(*one["ci"]) if "ci" in one else ""
+                parts.append(f"{measure.replace('_', ' ')} {one['value']:+.3f}{low_high}")
+            told.append(f"  {treatment:16} n={len(members)}  {', '.join(parts)}")
+    return told
+
+
+def _paired(ones: Sequence[Outcome], twos: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:
+    by_seed = {two.setting.seed: two for two in twos}
+    return [(one, by_seed[one.setting.seed]) for one in ones if one.setting.seed in by_seed]
+
+
+def _metric(values: Sequence[float]) -> dict[str, Any]:
+    found: dict[str, Any] = {"value": sum(values) / len(values), "n": len(values)}
+    if len(values) > 1:
+        found["ci"] = list(stats.student(values))
+    return found
+
+
+def _prefix(key: Group, keys: list[Group]) -> str:
+    """The levels of those factors that differ between groups, as the start of a metric's name."""
+    varying = [value for i, value in enumerate(key) if len({other[i] for other in keys}) > 1]
+    plain = [str(value).replace("-", "_").replace(".", "_") for value in varying]
+    return "".join(f"{one}_" for one in plain)
