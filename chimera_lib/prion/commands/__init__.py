@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chimera_lib.prion.commands import analyze, catalyst, compare, ladder, orchestrate, run
+from chimera_lib.prion.commands import analyze, catalyst, compare, ladder, memory, orchestrate, run
 from chimera_lib.prion.commands.options import app
 
-__all__ = ["analyze", "app", "catalyst", "compare", "ladder", "orchestrate", "run"]
+__all__ = ["analyze", "app", "catalyst", "compare", "ladder", "memory", "orchestrate", "run"]

@@ -66,10 +66,8 @@ def memory(
         measured = measured_memory.measure(
             model, **settings, steps=steps, device=where, random_weights=random_weights, seed=seed
         )
-        what = "largest of all tensors on the GPU" if where == "cuda" else "growth of the process"
-        typer.echo(
-            f"measured on {where} in {steps} steps: {measured.peak / 1e9:.2f} GB ({what}), {measured.seconds:.2f} s each"
-        )
+        what = "largest of all tensors on the GPU" if where == "cuda" else "growth of process"
+        typer.echo(f"measured in {steps} steps: {measured.peak / 1e9:.2f} GB ({what}), {measured.seconds:.1f} s each")
     if record is not None:
         recorded.write(record, recorded.command_line(), _metrics(model, guess, measured, within))
 
