@@ -88,10 +88,14 @@ class _Crew:
                 for promise in ready:
                     self._tell(self._outcome(self._jobs.pop(promise), promise))
         finally:
-            for promise in self._jobs:  # Ctrl-C, or a report that fails
-                with contextlib.suppress(self._ray.exceptions.RayError):
-                    self._ray.cancel(promise, force=True)
+            self._end(list(self._jobs))  # after Ctrl-C, or a report that fails
             self._ray.kill(self._board)
+
+    def _end(self, promises: Sequence[Any]) -> None:
+        """Kill the workers of tasks, which ends their cells, and have Ray not try these again."""
+        for promise in promises:
+            with contextlib.suppress(self._ray.exceptions.RayError):
+                self._ray.cancel(promise, force=True)
 
     def _listen(self) -> None:
         """Tell what the nodes have told since last time: (label, kind, number, total, detail)."""
@@ -103,6 +107,8 @@ class _Crew:
                     self._tell(Event(label, "retry", seconds=seconds, detail="its worker or its node was killed"))
                 known |= {"tries": known["tries"] + 1, "node": detail, "said": False}
                 self._tell(Event(label, "started"))
+                if known["tries"] > self._plan.retries + 1:  # Ray counts no death for want of memory, and never ends
+                    self._end([promise for promise, job in self._jobs.items() if job.label == label])
             elif kind == "died":
                 known["said"] = True
                 if known["tries"] <= self._plan.retries:

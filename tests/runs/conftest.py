@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,7 @@ class Trouble:
     project: Project
     side: Path
     file: Path
+    patience: int  # seconds within which this machine, busy as it is, certainly ends a cell
 
     def begun(self, n: int) -> list[int]:
         """The process ids of the kernels in which cell ``n`` began."""
@@ -169,8 +171,11 @@ class Trouble:
 def trouble(project: Project) -> Trouble:
     side, file = project.root / "side", project.root / "trouble.yml"
     side.mkdir()
+    project.write("images/00-calm", "1")
+    began = time.monotonic()
+    assert project.chimera("run", "images/00").returncode == 0
+    patience = int(max(15, 6 * (time.monotonic() - began)))
     project.write("images/01-first", TROUBLE.format(side=str(side)), parameters="n: int = 9\npause: float = 0.0")
-    file.write_text(
-        "name: trouble\nnotebook: images/01\ngrid: {n: [0, 1, 2, 3, 4, 5, 6]}\ncells: [{pause: 1.0}]\ntimeout: 40\n"
-    )
-    return Trouble(project, side, file)
+    what = "name: trouble\nnotebook: images/01\ngrid: {n: [0, 1, 2, 3, 4, 5, 6]}\ncells: [{pause: 1.0}]\n"
+    file.write_text(f"{what}timeout: {patience}\n")
+    return Trouble(project, side, file, patience)

@@ -26,7 +26,7 @@ COMMAND = "name: cleaning\ncommand: [ternary, clean, '{word}', '{output}']\ngrid
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 def test_every_other_cell_is_done_once_and_a_rerun_completes_the_rest(trouble):
     runs = trouble.project.runs
-    done = trouble.sweep("--jobs", "2", "--timeout", "20")
+    done = trouble.sweep("--jobs", "2")
     assert done.returncode == 2, done.stderr
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert errors == [
@@ -40,8 +40,8 @@ def test_every_other_cell_is_done_once_and_a_rerun_completes_the_rest(trouble):
     assert (
         "ValueError: three is not allowed" in cells[3]["why"] and ".failed/trouble/images/01-first-" in cells[3]["why"]
     )
-    assert "more than 20 s" in cells[4]["why"]
-    assert cells[4]["seconds"] >= 20 > cells[0]["seconds"] >= 1
+    assert f"more than {trouble.patience} s" in cells[4]["why"]
+    assert cells[4]["seconds"] >= trouble.patience > cells[0]["seconds"] >= 1
     assert all(cell["node"] for cell in cells)
     assert trouble.project.processes() == {}, "a cell over its time leaves no kernel behind"
     with (runs / "trouble" / "summary.csv").open() as file:
