@@ -1,8 +1,7 @@
 """Effect sizes and tests of differences: thin wrappers over scipy and statsmodels, beside the intervals of `stats`.
 
-A difference is said in the unit of what was measured with its interval, in standard deviations (`hedges_g`), and by a
-test that does not take the variances to be equal (`welch_t`, `welch_anova`). That two things do not differ is never
-read off a large p-value but shown by `tost`, which asks whether the difference lies within a margin named before.
+A difference is said in the unit of the data, in standard deviations (`hedges_g`), and by tests that do not take the
+variances to be equal. That two things do not differ is never read off a large p-value but shown by `tost`.
 """
 
 from __future__ import annotations
@@ -68,7 +67,7 @@ def welch_t(a: Values, b: Values, *, level: float = 0.95) -> Difference:
     """
     from scipy import stats as reference
 
-    first, second = _two(a, b, "welch_t")
+    first, second = _sample(a, "welch_t"), _sample(b, "welch_t")
     stats._check_level(level)
     if constant(first) and constant(second):
         raise ChimeraError("welch_t of two samples that do not vary: there is no spread to judge the difference by")
@@ -153,7 +152,7 @@ def tost(a: Values, b: Values, *, margin: float, paired: bool = False) -> float:
     """
     from statsmodels.stats.weightstats import ttost_ind, ttost_paired
 
-    first, second = _two(a, b, "tost")
+    first, second = _sample(a, "tost"), _sample(b, "tost")
     if not (math.isfinite(margin) and margin > 0):
         raise ChimeraError(f"tost with a margin of {margin}: expected a number above 0, in the unit of the data")
     if all(constant(one) for one in ([_changes(a, b, "tost")] if paired else [first, second])):
@@ -190,7 +189,7 @@ def hedges_g(a: Values, b: Values, *, paired: bool = False, level: float = 0.95)
         df, scale, difference = change.size - 1, 1 / math.sqrt(change.size), float(change.mean())
         still, deviation = constant(change), float(change.std(ddof=1))
     else:
-        first, second = _two(a, b, "hedges_g")
+        first, second = _sample(a, "hedges_g"), _sample(b, "hedges_g")
         df, scale = first.size + second.size - 2, math.sqrt(1 / first.size + 1 / second.size)
         difference = float(first.mean() - second.mean())
         squares = ((first - first.mean()) ** 2).sum() + ((second - second.mean()) ** 2).sum()
@@ -244,12 +243,8 @@ def _sample(values: Values, name: str) -> np.ndarray:
     return numbers
 
 
-def _two(a: Values, b: Values, name: str) -> tuple[np.ndarray, np.ndarray]:
-    return _sample(a, name), _sample(b, name)
-
-
 def _changes(a: Values, b: Values, name: str) -> np.ndarray:
-    first, second = _two(a, b, name)
+    first, second = _sample(a, name), _sample(b, name)
     if first.size != second.size:
         raise ChimeraError(f"{name} of pairs got {first.size} and {second.size} numbers: expected as many of each")
     return first - second

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chimera_lib import effects
 from chimera_lib.errors import ChimeraError
+from chimera_lib.prion.analysis import describe, scaling, verdicts
 from chimera_lib.prion.analysis import groups as grouping
-from chimera_lib.prion.analysis import scaling, verdicts
 from chimera_lib.prion.analysis.runs import LOG_PERPLEXITY, RANK_REDUCTION, paired, values
 
 if TYPE_CHECKING:
@@ -75,21 +75,19 @@ def judge(priority: int, groups: Groups, metric: str, margins: Margins) -> dict[
 
 
 def welch(groups: Groups, metric: str) -> dict[str, Any]:
-    """Welch's analysis of variance over the groups, or why there is none."""
-    samples = [values(members, metric) for members in groups.values()]
+    """Welch's analysis of variance over the groups that vary; those that do not are named, as is why there is none."""
+    samples = {name: found for name, members in groups.items() if (found := values(members, metric))}
+    single = [name for name, found in samples.items() if len(found) < 2]
+    still = [name for name, found in samples.items() if describe.repeated(found)]
+    kept = [found for name, found in samples.items() if name not in single + still]
+    facts = {"metric": metric, "left_out": single + still}
     try:
-        return {"metric": metric, **effects.welch_anova(samples)._asdict(), "error": None}
+        return {**facts, **effects.welch_anova(kept)._asdict(), "error": None}
     except ChimeraError as error:
-        return {"metric": metric, "statistic": None, "p": None, "error": _with_names(str(error), list(groups))}
+        return {**facts, "statistic": None, "p": None, "error": str(error)}
 
 
 def _change(priority: int, name: str) -> Claim:
     """What the source claims of a group's change: damage, or none."""
     attacks = grouping.PRIORITIES[priority].attacks
     return "greater" if not attacks or name in attacks else "equivalent"
-
-
-def _with_names(message: str, names: Sequence[str]) -> str:
-    for number, name in enumerate(names, 1):
-        message = message.replace(f"group {number} ", f"{name} ")
-    return message

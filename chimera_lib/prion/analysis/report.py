@@ -23,10 +23,9 @@ def as_text(summary: Summary) -> str:
     for families in summary.verdicts.values():
         lines += [one.text for name in ("changes", "differences", "scaling") for one in families[name]]
     for test in summary.welch:
-        if test["error"] is None:
-            lines.append(f"Welch ANOVA, {test['metric']}: F = {test['statistic']:.2f}, p = {test['p']:.3g}")
-        else:
-            lines.append(f"Welch ANOVA, {test['metric']}: none ({test['error']})")
+        found = f"none ({test['error']})" if test["error"] else f"F = {test['statistic']:.2f}, p = {test['p']:.3g}"
+        without = f" (without {', '.join(test['left_out'])}: no spread)" if test["left_out"] else ""
+        lines.append(f"Welch ANOVA, {test['metric']}: {found}{without}")
     if summary.filtered is not None:
         lines += ["", *_filtered(summary.filtered)]
     lines += [""] * bool(summary.warnings) + [f"warning: {one}" for one in summary.warnings]

@@ -7,6 +7,8 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from chimera_lib.prion.analysis import naming
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -40,8 +42,12 @@ class Content:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder holds a run, or was going to."""
-    return any((folder / name).is_file() for name in (CONFIG, METRICS, FAILED))
+    """Whether a folder holds a run, or was going to; a config alone makes one under the name of a run only."""
+    if (folder / METRICS).is_file() or (folder / FAILED).is_file():
+        return True
+    name = naming.parse(folder.name)
+    named = name.run is not None or bool(name.precision) or naming.is_published(folder.name)
+    return named and (folder / CONFIG).is_file()
 
 
 def load(folder: Path) -> Content:

@@ -77,6 +77,7 @@ def test_a_seed_that_does_nothing_and_perplexities_past_all_bounds() -> None:
     same = runs(changes=(1.5, 1.5, 1.5))
     (found,) = confounds.warnings(2, {"a": runs(), "b": same})
     assert found == "the 3 runs of b gave one and the same value: their seed did nothing, n is 1"
+    assert confounds.warnings(2, {"a": runs(), "sham": runs("sham", (0.0, 0.0), learning_rate=0.0)}) == []
     (found,) = confounds.warnings(2, {"a": runs(), "b": runs(metrics={"post_attack_perplexity": float("inf")})})
     assert found.startswith("2 of 2 runs of b have no finite perplexity")
 

@@ -185,6 +185,9 @@ def test_what_is_no_folder_of_results_says_what_is_there(tmp_path: Path) -> None
     (tmp_path / "pictures").mkdir()
     with pytest.raises(ChimeraError, match=r"it holds notes\.txt, pictures/; expected folders with metrics\.jsonl"):
         reader.read(tmp_path)
+    (tmp_path / "pictures" / "config.json").write_text("{}")  # such as that of a model
+    with pytest.raises(ChimeraError, match="it holds notes"):
+        reader.read(tmp_path)
     with pytest.raises(ChimeraError, match=r"notes\.txt is a file"):
         reader.read(tmp_path / "notes.txt")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 import pytest
 
-from chimera_lib import plotting
+from chimera_lib import effects, plotting
 from chimera_lib.errors import ChimeraError
 from chimera_lib.prion.analysis import figures, groups, reader, report, summary
 from chimera_lib.prion.analysis.filters import Filter
@@ -90,7 +90,9 @@ def test_verdicts_of_the_placebo_and_the_shield(tmp_path: Path) -> None:
     assert {one.groups for one in found.verdicts["rank_reduction_pct"]["differences"]} == {
         ("eigen_prion", "gaussian_noise"), ("eigen_prion", "random_text"), ("gaussian_noise", "random_text"),
     }  # fmt: skip
-    assert found.welch[0]["p"] is None and "random_text does not vary" in found.welch[0]["error"]
+    alone = effects.welch_t([-2.37, 3.64, -12.41], [2.33, 3.04, 3.84])
+    assert found.welch[0]["left_out"] == ["random_text"] and found.welch[0]["p"] == pytest.approx(alone.p)
+    assert "(without random_text: no spread)" in report.as_text(found)
     found = summarise(folders.published_folder(tmp_path, 4), 4)
     differences = {one.groups: one for one in found.verdicts["rank_reduction_pct"]["differences"]}
     assert differences["fp16", "8bit"].answer == "does not hold"  # it differs, the other way round
