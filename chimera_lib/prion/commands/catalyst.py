@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from chimera_lib.errors import ChimeraError
+from chimera_lib.errors import ChimeraError, UnknownName
 from chimera_lib.option_checks import at_least, between, file, names
 from chimera_lib.prion.commands.options import Record, app
 
@@ -36,6 +36,8 @@ def catalyst(
     from chimera_lib.prion.catalysts import rho, storage
 
     wanted = names("--model", model)
+    if kind not in catalysts.KINDS:
+        raise UnknownName("catalyst", kind, catalysts.KINDS)
     if output and (len(wanted) > 1 or seeds > 1):
         raise ChimeraError(f"--output {output} takes one catalyst: give one --model, and leave out --seeds")
     if output and output.suffix != storage.SUFFIX:
