@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from chimera_lib.errors import ChimeraError
 from chimera_lib.prion import experiment
+from chimera_lib.prion.analysis.runs import RunResult
 from chimera_lib.prion.experiment import Outcome, Setting
 from chimera_lib.prion.faults import Faults
 from chimera_lib.prion.metrics import Measurement
@@ -68,6 +69,37 @@ def run(
                 kept.write(json.dumps(asdict(result)) + "\n")
                 kept.flush()
     return [done[one] for one in wanted if one in done], failures
+
+
+def results(outcomes: Sequence[Outcome]) -> list[RunResult]:
+    """The runs as `chimera_lib.prion.analysis` sees those of a result folder."""
+    return [
+        RunResult(
+            model=one.setting.model,
+            run=one.setting.seed,
+            precision=one.setting.precision,
+            treatment=one.setting.treatment,
+            optimizer=one.setting.optimizer,
+            tuning=one.setting.tuning,
+            parameters=float(one.parameters),
+            learning_rate=one.setting.rate,
+            seed=one.setting.seed,
+            metrics={
+                "baseline_log_perplexity": one.before.log_perplexity,
+                "post_attack_log_perplexity": one.after.log_perplexity,
+                "baseline_rank": one.before.effective_rank,
+                "post_attack_rank": one.after.effective_rank,
+                "rank_reduction_pct": one.rank_reduction,
+            },
+        )
+        for one in outcomes
+    ]
+
+
+def failed(failures: Sequence[Failure]) -> ChimeraError:
+    """An error that tells which runs failed, and why."""
+    why = "; ".join(f"{one.setting.treatment}, seed {one.setting.seed}: {one.reason}" for one in failures)
+    return ChimeraError(f"{len(failures)} runs failed ({why}); the same call tries them again")
 
 
 def read(rows: Path) -> list[Outcome]:
@@ -125,6 +157,7 @@ def _outcome(plain: dict[str, Any]) -> Outcome:
         trail={int(step): values for step, values in plain["trail"].items()},
         ranks=tuple((step, rank) for step, rank in plain["ranks"]),
         facts=plain["facts"],
+        parameters=plain["parameters"],
     )
 
 

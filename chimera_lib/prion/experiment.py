@@ -97,6 +97,7 @@ class Outcome:
         trail: measures along the way, by the number of steps taken (see `watch`).
         ranks: rank on the catalyst, as the published experiment follows it.
         facts: what else is known of the catalyst, such as its rho.
+        parameters: how many the model has.
     """
 
     setting: Setting
@@ -110,6 +111,7 @@ class Outcome:
     trail: dict[int, dict[str, float]] = field(default_factory=dict)
     ranks: tuple[tuple[int, float], ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
+    parameters: int = 0
 
     @property
     def log_perplexity_change(self) -> float:
@@ -197,6 +199,7 @@ def run(setting: Setting, *, trail: tuple[int, ...] = (), on_stage: Callable[[st
             trail=done.trail,
             ranks=done.ranks,
             facts=dict(shown.facts),
+            parameters=loaded.parameters,
         )
 
 

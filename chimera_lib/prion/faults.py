@@ -16,8 +16,6 @@ class Faults:
     """Which faults a run has.
 
     Attributes:
-        sharp_end: the search for null directions is a power iteration, which ends at the sharpest ones.
-        unused_directions: the catalyst never looks at the directions: it is 50 steps up the loss, snapped to tokens.
         double_shift: labels are shifted by the code and again by the model, in training and in the perplexity.
         adafactor: what is called AdamW is Adafactor with a fixed rate.
         plain_controls: controls are trained with plain SGD at the same rate, which moves the weights far less.
@@ -29,10 +27,10 @@ class Faults:
             nothing is centred, and small singular values are dropped.
         rate_by_size: models of a billion parameters and more are given twice the learning rate.
         absolute: the headline is the mean of the absolute changes.
+        sharp_end: the search for null directions is a power iteration, which ends at the sharpest ones.
+        unused_directions: the catalyst never looks at the directions: it is 50 steps up the loss, snapped to tokens.
     """
 
-    sharp_end: bool = False
-    unused_directions: bool = False
     double_shift: bool = False
     adafactor: bool = False
     plain_controls: bool = False
@@ -43,6 +41,8 @@ class Faults:
     five_sentences: bool = False
     rate_by_size: bool = False
     absolute: bool = False
+    sharp_end: bool = False
+    unused_directions: bool = False
 
     def without(self, *names: str) -> Faults:
         """The same with these faults mended. Raises UnknownName."""

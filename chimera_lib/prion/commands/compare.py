@@ -63,7 +63,6 @@ def compare(
     for line in comparison.lines(outcomes):
         typer.echo(line)
     if failures:
-        why = "; ".join(f"{one.setting.treatment} seed {one.setting.seed}: {one.reason}" for one in failures)
-        raise ChimeraError(f"{len(failures)} of {len(settings)} runs failed ({why}); the same command tries them again")
+        raise campaign.failed(failures)
     if record is not None:
         recorded.write(record, recorded.command_line(), comparison.metrics(outcomes))

@@ -1,0 +1,42 @@
+"""What readers are told instead of the names that the code uses."""
+
+from __future__ import annotations
+
+from chimera_lib.plotting import COLOURS
+
+TREATMENTS = {
+    "eigen_prion": "near-null catalyst",
+    "eigen_prion_hard": "its nearest tokens",
+    "gaussian_noise": "Gaussian noise, repeated",
+    "random_fixed": "random tokens, repeated",
+    "text_fixed": "one passage, repeated",
+    "random_tokens": "random tokens, new each step",
+    "random_text": "passages, new each step",
+    "sham": "nothing (rate 0)",
+}
+COLOUR = dict(zip(TREATMENTS, ("#000000", *COLOURS), strict=False))
+OPTIMIZERS = {"adamw": "AdamW", "adafactor": "Adafactor", "sgd-momentum": "SGD, momentum", "sgd": "SGD"}
+PRECISIONS = {
+    "fp32": "fp32, all weights",
+    "fp32-lora": "fp32, LoRA",
+    "8bit-lora": "8-bit, LoRA",
+    "4bit-lora": "NF4, LoRA",
+}
+FAULTS = {
+    "as published": "as published",
+    "sharp_end": "search for the flat end",
+    "unused_directions": "use the near-null directions",
+    "double_shift": "shift labels once",
+    "adafactor": "AdamW that is AdamW",
+    "plain_controls": "same optimizer for controls",
+    "fresh_controls": "repeat the control too",
+    "unmatched_noise": "noise as large as embeddings",
+    "one_text_seed": "a text of its own a run",
+    "early_stop": "no early stop",
+    "five_sentences": "3,072 held-out positions",
+    "rate_by_size": "one rate for all sizes",
+    "absolute": "signed changes",
+}
+DAMAGE = "change of held-out log-perplexity (nats)"
+RANK = "reduction of effective rank (%)"
+MOVED = "change of the weights (norm)"
