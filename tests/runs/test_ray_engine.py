@@ -18,6 +18,7 @@ import pytest
 from chimera_lib.runs.parcels import is_shared, pack, probe, unpack
 from chimera_lib.runs.store import Store
 
+pytest.importorskip("ray")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc"),
