@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from chimera_lib.prion.analysis.summary import Summary
 
 
+MANY = 3  # pairs that are all shown
+
+
 def as_text(summary: Summary) -> str:
     """Say the groups, the verdicts, what is confounded, and which runs failed."""
     what = summary.priority
@@ -21,7 +24,12 @@ def as_text(summary: Summary) -> str:
         lines.append(f"{one['group']:<16}{rank['n']:>3}  {_mean(rank):<26}{size:>6}  {_mean(logs)}")
     lines += ["(mean [95 % interval, Student]; |.|: mean of magnitudes, as published)", ""]
     for families in summary.verdicts.values():
-        lines += [one.text for name in ("changes", "differences", "scaling") for one in families[name]]
+        seeded = any(run.seed is not None for runs in summary.groups.values() for run in runs)
+        for name in ("changes", "differences", "paired", "scaling"):
+            # Of many pairs those that the source makes a claim of; pairs by seed where the files tell the seeds.
+            many = name == "paired" or (name == "differences" and len(families[name]) > MANY)
+            shown = [one for one in families[name] if one.claim or not many] if name != "paired" or seeded else []
+            lines += [one.text for one in shown]
     for test in summary.welch:
         found = f"none ({test['error']})" if test["error"] else f"F = {test['statistic']:.2f}, p = {test['p']:.3g}"
         without = f" (without {', '.join(test['left_out'])}: no spread)" if test["left_out"] else ""

@@ -150,6 +150,7 @@ def test_our_runs_by_seed(tmp_path: Path) -> None:
     (apart,) = found.verdicts["log_perplexity_change"]["differences"]
     assert by_seed.effect == pytest.approx(apart.effect) and by_seed.n == (5, 5)
     assert by_seed.differs and not apart.differs  # the seeds' spread, which both share, is taken out
+    assert by_seed.text in report.as_text(found)
     assert found.warnings == [] and not found.described[0]["double_shifted"]
     assert found.described[0]["other_changes"]["participation_ratio_change"]["mean"] == -1
 
