@@ -1,5 +1,6 @@
 """Tests of differences and effect sizes against closed forms written out here, and against simulated coverage."""
 
+import doctest
 import math
 
 import numpy as np
@@ -159,3 +160,8 @@ def test_pairs_margins_and_numbers_that_make_no_sense_are_refused() -> None:
         effects.welch_anova([[1.0, 2.0]])
     with pytest.raises(ChimeraError, match="needs three or more"):
         effects.hedges_g([1.0, 2.0], [0.0, 3.0], paired=True)
+
+
+def test_examples() -> None:
+    failed, tried = doctest.testmod(effects)
+    assert failed == 0 and tried > 0

@@ -1,5 +1,7 @@
 """The source's filters: what they leave out, when they cannot, and the largest z-score that there can be."""
 
+import doctest
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -110,3 +112,8 @@ def test_magnitudes_are_filtered_where_they_are_averaged() -> None:
         for absolute in (False, True)
     }
     assert removed == {False: 0, True: 2}
+
+
+def test_examples() -> None:
+    failed, tried = doctest.testmod(filters)
+    assert failed == 0 and tried > 0

@@ -1,5 +1,7 @@
 """Names of run folders, the original project's and ours, taken apart."""
 
+import doctest
+
 import pytest
 
 from chimera_lib.prion.analysis import naming
@@ -38,3 +40,8 @@ def test_a_model_may_be_called_by_its_hub_name() -> None:
 )
 def test_sizes_are_read_off_names(model: str, size: float | None) -> None:
     assert naming.parameters(model) == size
+
+
+def test_examples() -> None:
+    failed, tried = doctest.testmod(naming)
+    assert failed == 0 and tried > 0

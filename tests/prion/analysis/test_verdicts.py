@@ -1,5 +1,6 @@
 """What comparisons allow one to say: each of the three answers, when it is due and when it is not."""
 
+import doctest
 import json
 
 import numpy as np
@@ -131,3 +132,8 @@ def test_what_makes_no_sense_is_refused() -> None:
         verdicts.compare([1.0, 2.0], [1.0, 2.5], claim="bigger")  # type: ignore[arg-type]
     with pytest.raises(ChimeraError, match="needs a margin"):
         verdicts.compare([1.0, 2.0], [1.0, 2.5], claim="equivalent")
+
+
+def test_examples() -> None:
+    failed, tried = doctest.testmod(verdicts)
+    assert failed == 0 and tried > 0
