@@ -104,7 +104,7 @@ def write(place: Path, outcome: Outcome, run: int) -> Path:
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     try:
-        _json(scratch / CONFIG, config(outcome.setting, run))
+        _json(scratch / CONFIG, config(outcome.setting, run) | {"parameters": outcome.parameters})
         lines = (json.dumps(line, allow_nan=True) for line in records(outcome))
         (scratch / METRICS).write_text("\n".join(lines) + "\n")
         from chimera_lib.prion.figures.run import draw

@@ -41,7 +41,7 @@ def by_row(
             values = [MEASURES[measure](one) for one in runs]
             colour = labels.COLOUR.get(runs[0].setting.treatment, COLOURS[0])
             axis.plot(values, [place + 0.18] * len(values), ".", color=colour, alpha=0.45, markersize=5)
-            _mean(axis, values, place, colour)
+            mean_and_interval(axis, values, place, colour)
         axis.set(xlabel=AXES[measure])
     axes[0, 0].set_yticks(range(len(rows)), list(rows))
     axes[0, 0].set_ylim(len(rows) - 0.5, -0.5)
@@ -113,7 +113,8 @@ def _point(outcome: Outcome, step: int) -> tuple[float, float, float]:
     return here["weight_change"], here["log_perplexity"] - first["log_perplexity"], rank
 
 
-def _mean(axis: Axes, values: Sequence[float], place: float, colour: str) -> None:
+def mean_and_interval(axis: Axes, values: Sequence[float], place: float, colour: str) -> None:
+    """Draw the mean of some values and its 95 % interval on a line of an axis."""
     middle = float(np.mean(values))
     low, high = stats.student(values) if len(values) > 1 else (middle, middle)
     axis.errorbar(middle, place, xerr=[[middle - low], [high - middle]], fmt="o", color=colour, markersize=5)
