@@ -90,9 +90,9 @@ def wait_for(condition, seconds=120.0):
     return found
 
 
-def running_below(trouble, raylet):
+def running_below(trouble, raylet, cells=(0, 1, 5, 6)):
     """A cell that sleeps its pause just now in a worker of a node, and that worker."""
-    for n in (0, 1, 5, 6):
+    for n in cells:
         for kernel in trouble.begun(n):
             with contextlib.suppress(psutil.Error, AssertionError):
                 worker = worker_of(kernel)
@@ -205,10 +205,10 @@ def test_a_worker_and_a_node_are_killed_and_every_other_cell_is_done_once(troubl
         text=True,
     )
     first, second = cluster.raylets
-    hit, worker = wait_for(lambda: running_below(trouble, first))
-    worker.kill()
-    lost, _ = wait_for(lambda: running_below(trouble, second))
+    lost, _ = wait_for(lambda: running_below(trouble, second, (0, 1, 5, 6, 4)))
     cluster.kill(1)
+    hit, worker = wait_for(lambda: running_below(trouble, first))  # the one that was lost, if none other is left
+    worker.kill()
     _, said = driver.communicate(timeout=450)
     assert driver.returncode == 2, said
     assert said.splitlines()[-1].startswith("error: 1 failed and 1 timed out of 7 cells;")
