@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -10,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from chimera_lib.errors import Diverged
-from chimera_lib.prion import batches, metrics, optimizers
+from chimera_lib.prion import batches, chunked_loss, metrics, optimizers, stepping
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 STEPS = 100
 HALVED = 0.5  # of the rank on the catalyst, at which the published experiment stops
@@ -54,6 +56,7 @@ def attack(
     steps: int = STEPS,
     double_shift: bool = False,
     early_stop: bool = False,
+    lean: bool = False,
     watch: Callable[[int, nn.Module, Displacement], Any] | None = None,
     watch_at: tuple[int, ...] = (),
 ) -> Attack:
@@ -67,6 +70,8 @@ def attack(
         steps: how many steps, at least 0.
         double_shift: train with labels shifted twice, a fault of the published experiment.
         early_stop: end when the rank on the catalyst has halved, another one.
+        lean: take each parameter's step inside the backward pass and the loss in pieces, for models whose gradients
+            and logits would not fit; the numbers are the same up to rounding.
         watch: called with (steps taken, model, displacement so far) after each number of steps in ``watch_at``.
         watch_at: when to call it; 0 is before the first step.
 
@@ -74,7 +79,6 @@ def attack(
         Diverged: the loss is not finite; the message says at which step.
         UnknownName: there is no such optimizer.
     """
-    stepper = optimizers.build(optimizer, model.parameters(), learning_rate)
     moved = Displacement(model)
     trail: dict[int, Any] = {}
     ranks: list[tuple[int, float]] = []
@@ -82,28 +86,51 @@ def attack(
     if watch is not None and 0 in watch_at:
         trail[0] = watch(0, model, moved)
     first = metrics.catalyst_rank(model, shown.batch(0)) if early_stop else math.nan
-    for step in range(steps):
-        batch = shown.batch(step)
-        model.train()
-        loss = batches.loss(model, batch, double_shift=double_shift)
-        losses.append(loss.item())
-        if not math.isfinite(losses[-1]):
-            raise Diverged(f"the loss is {losses[-1]} at step {step + 1} of {steps}; use a smaller learning rate than "
-                           f"{learning_rate}, or fp32")  # fmt: skip
-        loss.backward()
-        stepper.step()
-        stepper.zero_grad()
-        model.eval()
-        if watch is not None and step + 1 in watch_at:
-            trail[step + 1] = watch(step + 1, model, moved)
-        if early_stop and (step % 10 == 0 or step == steps - 1):
-            ranks.append((step, metrics.catalyst_rank(model, shown.batch(step))))
-            if 1 - ranks[-1][1] / first >= HALVED:
-                break
+    loss_of = chunked_loss.loss if lean else batches.loss
+    with _stepping(model, optimizer, learning_rate, lean) as advance:
+        for step in range(steps):
+            model.train()
+            loss = loss_of(model, shown.batch(step), double_shift=double_shift)
+            losses.append(loss.item())
+            if not math.isfinite(losses[-1]):
+                raise Diverged(
+                    f"the loss is {losses[-1]} at step {step + 1} of {steps}; use a smaller learning rate than "
+                    f"{learning_rate}, or fp32"
+                )
+            loss.backward()
+            advance()
+            model.eval()
+            if watch is not None and step + 1 in watch_at:
+                trail[step + 1] = watch(step + 1, model, moved)
+            if early_stop and (step % 10 == 0 or step == steps - 1):
+                ranks.append((step, metrics.catalyst_rank(model, shown.batch(step))))
+                if 1 - ranks[-1][1] / first >= HALVED:
+                    break
     norm = moved.norm()
     if not math.isfinite(norm):
         raise Diverged(f"weights are not finite after {steps} steps; use a smaller learning rate than {learning_rate}")
     return Attack(tuple(losses), norm, norm / moved.size, trail, tuple(ranks))
+
+
+@contextlib.contextmanager
+def _stepping(model: nn.Module, name: str, rate: float, lean: bool) -> Iterator[Callable[[], None]]:
+    """What is to be called after each backward pass."""
+    if lean:
+        make = functools.partial(_one, name, rate)
+        with stepping.StepInBackward(model.parameters(), make):
+            yield lambda: None
+        return
+    optimizer = optimizers.build(name, model.parameters(), rate)
+
+    def advance() -> None:
+        optimizer.step()
+        optimizer.zero_grad()
+
+    yield advance
+
+
+def _one(name: str, rate: float, parameter: nn.Parameter) -> torch.optim.Optimizer:
+    return optimizers.build(name, [parameter], rate)
 
 
 class Displacement:

@@ -50,5 +50,7 @@ def loss(model: nn.Module, batch: Batch, *, double_shift: bool = False) -> Tenso
         model_inputs = {name: value[:, :-1] for name, value in model_inputs.items()}
         labels = labels[:, 1:]
     output: Any = model(**model_inputs, use_cache=False)
-    logits = output.logits[:, :-1].float()  # (B, T-1, V)
+    logits = output.logits[:, :-1]  # (B, T-1, V)
+    if logits.dtype in (torch.float16, torch.bfloat16):
+        logits = logits.float()
     return torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from chimera_lib.errors import ChimeraError, UnknownName
-from chimera_lib.prion import attack, catalysts, corpus, metrics, models
+from chimera_lib.prion import attack, catalysts, corpus, metrics, models, out_of_memory
 from chimera_lib.prion.faults import CORRECTED, Faults
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ TREATMENTS = (TREATMENT, "eigen_prion_hard", *CONTROLS)
 REPEATED = ("eigen_prion", "eigen_prion_hard", "gaussian_noise", "text_fixed", "random_fixed")
 """Those that show the same sequence at each step (Gaussian noise does so unless the fault ``fresh_controls`` is on)."""
 LARGE = 50_000_000  # parameters
+BILLIONS = ("1b", "1.4b", "2.8b")
 CONTEXT, PASSAGES = 128, 24  # held-out tokens a passage, passages: 3,072 positions
 TRAIL = (0, 1, 2, 4, 8, 16, 32, 64, 100)
 
@@ -59,7 +60,7 @@ class Setting:
     precision: str = "fp32"
     tuning: str = "full"
     faults: Faults = CORRECTED
-    catalyst_steps: int = 60
+    catalyst_steps: int = 100
     checkpoint: str = "matched-loss"
     device: str = "cpu"
 
@@ -75,6 +76,11 @@ class Setting:
         if self.treatment == "sham":
             return 0.0
         return default_rate(self.model, self.faults) if self.learning_rate is None else self.learning_rate
+
+    @property
+    def lean(self) -> bool:
+        """Whether memory is saved at the price of time: from a billion parameters on."""
+        return self.model in BILLIONS
 
     @property
     def method(self) -> str:
@@ -140,7 +146,7 @@ def default_rate(model: str, faults: Faults = CORRECTED) -> float:
     """1e-4 as published (2e-4 from a billion parameters on, where that fault is in); 1e-3 for the miniature ladder."""
     if model.startswith("neox-"):
         return 1e-3
-    return 2e-4 if faults.rate_by_size and model in ("1b", "1.4b", "2.8b") else 1e-4
+    return 2e-4 if faults.rate_by_size and model in BILLIONS else 1e-4
 
 
 def run(setting: Setting, *, trail: tuple[int, ...] = (), on_stage: Callable[[str], object] | None = None) -> Outcome:
@@ -156,7 +162,7 @@ def run(setting: Setting, *, trail: tuple[int, ...] = (), on_stage: Callable[[st
             ran out; the message says what to change.
     """
     tell = on_stage or (lambda _: None)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), out_of_memory.named(f"{setting.model}, {setting.treatment}"):
         torch.manual_seed(setting.seed)
         tell("model")
         loaded = models.load(
@@ -166,6 +172,7 @@ def run(setting: Setting, *, trail: tuple[int, ...] = (), on_stage: Callable[[st
             seed=setting.seed,
             device=setting.device,
             checkpoint=setting.checkpoint,
+            checkpointing=setting.lean,
         )
         tell("baseline")
         held_out = corpus.passages(corpus.tokens("test", loaded.tokenizer), length=CONTEXT, count=PASSAGES)
@@ -183,6 +190,7 @@ def run(setting: Setting, *, trail: tuple[int, ...] = (), on_stage: Callable[[st
             steps=setting.steps,
             double_shift=shift,
             early_stop=setting.faults.early_stop and setting.treatment == TREATMENT,
+            lean=setting.lean,
             watch=lambda _, model, moved: watch(model, moved, shown.batch(0), held_out),
             watch_at=trail,
         )

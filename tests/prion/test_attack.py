@@ -98,3 +98,16 @@ def test_wrong_arguments_are_named() -> None:
         attack.attack(model, Fixed(), learning_rate=float("nan"))
     with pytest.raises(ChimeraError, match="no parameter takes gradients"):
         attack.attack(model.requires_grad_(False), Fixed())
+
+
+@pytest.mark.parametrize("name", optimizers.NAMES)
+def test_the_lean_attack_ends_where_the_plain_one_does(name: str) -> None:
+    plain, lean = ladder.new("neox-0.3m", 0), ladder.new("neox-0.3m", 0)
+    rate = 0.1 if name == "sgd" else 1e-3
+    done = [
+        attack.attack(model, Fixed(), optimizer=name, learning_rate=rate, steps=4, lean=one)
+        for model, one in ((plain, False), (lean, True))
+    ]
+    assert done[0].losses == pytest.approx(done[1].losses, rel=1e-4)
+    difference = (flat(plain) - flat(lean)).norm()
+    assert difference < 2e-3 * done[0].weight_change

@@ -30,7 +30,7 @@ def compare(
     ] = None,
     seeds: Annotated[int, typer.Option(help="Runs of each; seeds 43, 44, ...", callback=between(1, 1000))] = 5,
     steps: Annotated[int, typer.Option(help="Fine-tuning steps.", callback=at_least(0))] = 100,
-    catalyst_steps: Annotated[int, typer.Option(help="Steps that make the catalyst.", callback=at_least(0))] = 60,
+    catalyst_steps: Annotated[int, typer.Option(help="Steps that make the catalyst.", callback=at_least(0))] = 100,
     checkpoint: Annotated[str, typer.Option(help="Of neox-*: matched-loss or matched-tokens.")] = "matched-loss",
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     processes: Annotated[int, typer.Option(help="Runs at a time.", callback=at_least(1))] = 1,
