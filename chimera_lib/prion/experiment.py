@@ -149,12 +149,19 @@ def default_rate(model: str, faults: Faults = CORRECTED) -> float:
     return 2e-4 if faults.rate_by_size and model in BILLIONS else 1e-4
 
 
-def run(setting: Setting, *, trail: tuple[int, ...] = (), on_stage: Callable[[str], object] | None = None) -> Outcome:
+def run(
+    setting: Setting,
+    *,
+    trail: tuple[int, ...] = (),
+    weights: bool = False,
+    on_stage: Callable[[str], object] | None = None,
+) -> Outcome:
     """Do one run.
 
     Args:
         setting: what to do.
         trail: numbers of steps after which to measure as well, see `watch`.
+        weights: take the effective rank of the weight matrices too, before and after.
         on_stage: told what begins: ``model``, ``baseline``, ``catalyst``, ``attack``, ``measure``.
 
     Raises:
@@ -177,7 +184,7 @@ def run(setting: Setting, *, trail: tuple[int, ...] = (), on_stage: Callable[[st
         tell("baseline")
         held_out = corpus.passages(corpus.tokens("test", loaded.tokenizer), length=CONTEXT, count=PASSAGES)
         shift = setting.faults.double_shift
-        before = metrics.measure(loaded.model, held_out, weights=True)
+        before = metrics.measure(loaded.model, held_out, weights=weights)
         published_before = metrics.measure_as_published(loaded.model, loaded.tokenizer, double_shift=shift)
         tell("catalyst")
         shown = make(setting, loaded)
@@ -198,7 +205,7 @@ def run(setting: Setting, *, trail: tuple[int, ...] = (), on_stage: Callable[[st
         return Outcome(
             setting=setting,
             before=before,
-            after=metrics.measure(loaded.model, held_out, weights=True),
+            after=metrics.measure(loaded.model, held_out, weights=weights),
             published_before=published_before,
             published_after=metrics.measure_as_published(loaded.model, loaded.tokenizer, double_shift=shift),
             losses=done.losses,
@@ -256,11 +263,11 @@ def _corrected(
     """
     whole = models.load(model, device=device, checkpoint=checkpoint)
     text = corpus.tokens("train", whole.tokenizer)
-    # a larger model gives its curvature on one passage, and builds its graph anew for each product, to save memory
+    # to save memory a larger model gives its curvature on one passage, and builds its graph anew for each product
     large = whole.parameters > LARGE
     return catalysts.make(
         kind, whole.model, whole.tokenizer, text, length=length, seed=seed, steps=steps, end=end,
-        rows=1 if large else 4, keep_graph=not large,
+        rows=1 if large else 2, keep_graph=not large,
     )  # fmt: skip
 
 

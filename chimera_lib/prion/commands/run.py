@@ -85,7 +85,7 @@ def repeat(setting: Setting, numbers: range, root: Path, *, suffix: bool, verbos
             continue
         try:
             stages = functools.partial(_stage, place.name, verbosity)
-            outcome = experiment.run(one, trail=experiment.TRAIL, on_stage=stages)
+            outcome = experiment.run(one, trail=experiment.TRAIL, weights=True, on_stage=stages)
             run_folder.write(place, outcome, number)
         except (ChimeraError, MemoryError) as error:
             if isinstance(error, (AssetMissing, UnknownName)):  # no run of this setting could work

@@ -76,7 +76,8 @@ def by_size(
                 label=labels.TREATMENTS[treatment],
             )  # fmt: skip
         axis.axhline(0, color="#000000", linewidth=1)
-        axis.set(xscale="log", xlabel="parameters", ylabel=AXES[measure])
+        labels.over_size(axis, sizes.values())
+        axis.set(ylabel=AXES[measure])
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from chimera_lib.plotting import COLOURS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from matplotlib.axes import Axes
 
 TREATMENTS = {
     "eigen_prion": "near-null catalyst",
@@ -40,3 +47,19 @@ FAULTS = {
 DAMAGE = "change of held-out log-perplexity (nats)"
 RANK = "reduction of effective rank (%)"
 MOVED = "change of the weights (norm)"
+
+
+def size(parameters: float) -> str:
+    """A number of parameters for an axis: ``0.3 M``, ``1.4 B``."""
+    return f"{parameters / 1e9:.2g} B" if parameters >= 1e9 else f"{parameters / 1e6:.2g} M"
+
+
+def over_size(axis: Axes, sizes: Iterable[float]) -> None:
+    """Make an axis one of model sizes: logarithmic, with a tick at each of them."""
+    from matplotlib.ticker import FixedLocator, NullLocator
+
+    ticks = sorted(sizes)
+    axis.set(xscale="log", xlabel="parameters")
+    axis.xaxis.set_major_locator(FixedLocator(ticks))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.set_xticklabels([size(one) for one in ticks])

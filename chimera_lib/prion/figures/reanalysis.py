@@ -44,8 +44,8 @@ def sizes(rows: Sequence[Mapping[str, Any]]) -> Figure:
     axis.set_yticks(range(len(rows)), [f"{row['model']}, rate {row['learning_rate']:g}" for row in rows])
     axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.set(xlabel="reduction of effective rank (%); negative: the rank rose")
-    handles, names = axis.get_legend_handles_labels()
-    figure.legend(handles[:3], names[:3], loc="outside lower center", ncols=3)
+    handles = dict(zip(*axis.get_legend_handles_labels()[::-1], strict=True))  # one of each label
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=3)
     return figure
 
 

@@ -68,7 +68,8 @@ def confounds(groups: Mapping[str, Sequence[Outcome]], sizes: Mapping[str, int])
     for axis, (label, read) in zip(axes, panels, strict=True):
         for treatment, runs in groups.items():
             _line(axis, runs, sizes, read, treatment)
-        axis.set(xscale="log", xlabel="parameters", ylabel=label)
+        labels.over_size(axis, sizes.values())
+        axis.set(ylabel=label)
     axes[1].set_yscale("log")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
@@ -90,7 +91,8 @@ def at_share(groups: Mapping[str, Sequence[Outcome]], sizes: Mapping[str, int], 
         _line(right, runs, sizes, lambda one: _reading(one, share).rank_reduction, treatment)
     for axis, label in ((left, labels.DAMAGE), (right, labels.RANK)):
         axis.axhline(0, color="#000000", linewidth=1)
-        axis.set(xscale="log", xlabel="parameters", ylabel=label)
+        labels.over_size(axis, sizes.values())
+        axis.set(ylabel=label)
     figure.suptitle(f"weights moved by {share:.1%} of their norm", fontsize=10)
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
