@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import os
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import queue
+import threading
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -12,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
-from chimera_lib.errors import ChimeraError
+from chimera_lib.errors import ChimeraError, KernelDied
 from chimera_lib.prion import experiment
 from chimera_lib.prion.analysis.runs import RunResult
 from chimera_lib.prion.experiment import Outcome, Setting
@@ -122,11 +126,36 @@ def _results(
         for setting in settings:
             yield setting, _one(setting, trail)
         return
+    # Runs of one model and seed share a catalyst, so that they go to one process, one after another.
+    groups: dict[tuple[str, str, int], list[Setting]] = {}
+    for setting in settings:
+        groups.setdefault((setting.model, setting.checkpoint, setting.seed), []).append(setting)
+    waiting, done = collections.deque(groups.values()), queue.SimpleQueue[Any]()
+    threads = [threading.Thread(target=_serve, args=(waiting, done, trail), daemon=True) for _ in range(processes)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in settings:
+            answer = done.get()
+            if isinstance(answer, BaseException):
+                raise answer
+            yield answer
+    finally:
+        waiting.clear()
+
+
+def _serve(waiting: collections.deque[list[Setting]], done: queue.SimpleQueue[Any], trail: tuple[int, ...]) -> None:
+    """Take groups of settings as long as there are any, and run them in a process of this thread's own."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_alone) as pool:
-        futures = {pool.submit(_one, setting, trail): setting for setting in settings}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_alone) as pool:
+        try:
+            while waiting:
+                for setting in waiting.popleft():
+                    done.put((setting, pool.submit(_one, setting, trail).result()))
+        except IndexError:  # another thread took the last group
+            pass
+        except BrokenProcessPool as error:
+            done.put(KernelDied(f"a process that ran {setting.treatment}, seed {setting.seed}, was killed: {error}"))
 
 
 def _alone() -> None:

@@ -27,8 +27,8 @@ REPEATED = ("eigen_prion", "eigen_prion_hard", "gaussian_noise", "text_fixed", "
 """Those that show the same sequence at each step (Gaussian noise does so unless the fault ``fresh_controls`` is on)."""
 LARGE = 50_000_000  # parameters
 BILLIONS = ("1b", "1.4b", "2.8b")
-CONTEXT, PASSAGES = 128, 24  # held-out tokens a passage, passages: 3,072 positions
-TRAIL = (0, 1, 2, 4, 8, 16, 32, 64, 100)
+CONTEXT, PASSAGES = 128, 16  # held-out tokens a passage, passages: 2,048 positions
+TRAIL = (0, 4, 8, 16, 32, 64, 100)
 
 
 @dataclass(frozen=True)
@@ -238,10 +238,9 @@ def make(setting: Setting, loaded: models.Loaded) -> catalysts.Catalyst:
     faults, kind = setting.faults, setting.treatment
     if kind in (TREATMENT, "eigen_prion_hard") and not faults.unused_directions:
         end = "sharp" if faults.sharp_end else "flat"
-        return _corrected(
-            setting.model, setting.checkpoint, kind, setting.seed, setting.length, setting.catalyst_steps, end,
-            setting.device,
-        )  # fmt: skip
+        whole = (setting.model, setting.checkpoint, setting.device)
+        soft = _corrected(*whole, setting.seed, setting.length, setting.catalyst_steps, end)
+        return soft if kind == TREATMENT else catalysts.snapped(soft, loaded.model)
     options: dict[str, Any] = {"length": setting.length, "seed": setting.seed}
     if kind == TREATMENT:
         kind, options["double_shift"] = "published", faults.double_shift
@@ -255,7 +254,7 @@ def make(setting: Setting, loaded: models.Loaded) -> catalysts.Catalyst:
 
 @functools.lru_cache(maxsize=64)
 def _corrected(
-    model: str, checkpoint: str, kind: str, seed: int, length: int, steps: int, end: str, device: str
+    model: str, checkpoint: str, device: str, seed: int, length: int, steps: int, end: str
 ) -> catalysts.Catalyst:
     """The corrected catalyst of a model and a seed: one for all optimizers and precisions that are compared.
 
@@ -266,7 +265,7 @@ def _corrected(
     # to save memory a larger model gives its curvature on one passage, and builds its graph anew for each product
     large = whole.parameters > LARGE
     return catalysts.make(
-        kind, whole.model, whole.tokenizer, text, length=length, seed=seed, steps=steps, end=end,
+        TREATMENT, whole.model, whole.tokenizer, text, length=length, seed=seed, steps=steps, end=end,
         rows=1 if large else 2, keep_graph=not large,
     )  # fmt: skip
 

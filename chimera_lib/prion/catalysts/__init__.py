@@ -14,7 +14,7 @@ from chimera_lib.prion.catalysts.controls import (
     sham,
     text_fixed,
 )
-from chimera_lib.prion.catalysts.near_null import eigen_prion
+from chimera_lib.prion.catalysts.near_null import eigen_prion, snapped
 from chimera_lib.prion.catalysts.protocol import Catalyst
 from chimera_lib.prion.catalysts.published import published
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-__all__ = ["KINDS", "Catalyst", "make"]
+__all__ = ["KINDS", "Catalyst", "make", "snapped"]
 
 KINDS: dict[str, Callable[..., Catalyst]] = {
     "eigen_prion": eigen_prion,

@@ -163,3 +163,20 @@ def eigen_prion(
         "curvature": measure.curvature(shown),
     }
     return protocol.repeated("eigen_prion_hard" if hard else "eigen_prion", shown, facts)
+
+
+def snapped(soft: Catalyst, model: nn.Module) -> Catalyst:
+    """The hard version of a soft catalyst that is there already: the tokens nearest to its embeddings.
+
+    Args:
+        soft: what `eigen_prion` gave.
+        model: whose tokens are meant.
+
+    Raises:
+        ChimeraError: the catalyst shows tokens, not embeddings.
+    """
+    vectors = soft.batch(0).embeddings
+    if vectors is None:
+        raise ChimeraError(f"{soft.name} shows tokens, expected embeddings to take the nearest tokens of")
+    shown = Batch(nearest(vectors, protocol.embeddings(model)))
+    return protocol.repeated("eigen_prion_hard", shown, {**soft.facts, "rho": soft.facts["rho_hard"]})

@@ -40,12 +40,12 @@ FAULTS = {
     "unmatched_noise": "noise as large as embeddings",
     "one_text_seed": "a text of its own a run",
     "early_stop": "no early stop",
-    "five_sentences": "3,072 held-out positions",
+    "five_sentences": "2,048 held-out positions",
     "rate_by_size": "one rate for all sizes",
     "absolute": "signed changes",
 }
-DAMAGE = "change of held-out log-perplexity (nats)"
-RANK = "reduction of effective rank (%)"
+DAMAGE = "log-perplexity change (nats)"
+RANK = "rank reduction (%)"
 MOVED = "change of the weights (norm)"
 
 
