@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from chimera_lib.errors import ChimeraError
+from chimera_lib.errors import ChimeraError, Diverged
 from chimera_lib.prion import batches, hidden_states, spectra
 
 LEAST_POSITIONS = 2000
@@ -74,7 +74,8 @@ def measure(model: nn.Module, passages: Tensor, *, batch: int = 16, weights: boo
         weights: take the effective rank of the weight matrices too, which costs a decomposition of each.
 
     Raises:
-        ChimeraError: fewer than 2,000 positions, or a state that is not finite.
+        ChimeraError: fewer than 2,000 positions.
+        Diverged: a state is not finite.
     """
     if passages.numel() < LEAST_POSITIONS:
         raise ChimeraError(f"{passages.numel()} held-out positions, expected {LEAST_POSITIONS} or more")
@@ -139,7 +140,7 @@ def _padded(ids: Tensor, padding: int) -> dict[str, Tensor]:
 
 def _values(states: Tensor, *, centred: bool) -> Tensor:
     if not torch.isfinite(states).all():
-        raise ChimeraError("the middle layer's states are not finite: the model has diverged; use a smaller step")
+        raise Diverged("the middle layer's states are not finite: the model has diverged; use a smaller step")
     return spectra.singular_values(states.cpu(), centred=centred)
 
 

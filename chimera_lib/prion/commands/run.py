@@ -72,10 +72,16 @@ def repeat(setting: Setting, numbers: range, root: Path, *, suffix: bool, verbos
     import gc
     from dataclasses import replace
 
-    from chimera_lib.prion import experiment, run_folder
+    from chimera_lib.prion import chunked_loss, experiment, memory, run_folder
 
     if verbosity not in ("quiet", "normal", "verbose"):
         raise UnknownName("verbosity", verbosity, ("quiet", "normal", "verbose"))
+    guess = memory.estimate(  # refuses a model that is not there, before any run is marked as failed
+        setting.model, precision=setting.precision, tuning=setting.tuning, optimizer=setting.method,
+        length=setting.length, checkpointing=setting.lean, stepwise=setting.lean,
+        positions=chunked_loss.POSITIONS if setting.lean else None,
+    )  # fmt: skip
+    _tell(guess.text(), verbosity, 1 if setting.lean else 2)
     failed: list[str] = []
     for number in numbers:
         one = replace(setting, seed=setting.seed + number)
