@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from chimera_lib import stats
 from chimera_lib.prion import matching
 from chimera_lib.prion.analysis import verdicts
-from chimera_lib.prion.experiment import TREATMENT
+from chimera_lib.prion.experiment import REPEATED, TREATMENT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from chimera_lib.prion.analysis.verdicts import Verdict
     from chimera_lib.prion.experiment import Outcome, Setting
@@ -89,6 +89,31 @@ def against_at_equal(
         ones.append(getattr(read(one, where), measure))
         twos.append(getattr(read(two, where), measure))
     return verdicts.compare(ones, twos, margin=MARGINS[measure], name=name, claim=claim, unit=UNITS[measure])
+
+
+def against_controls(
+    groups: Mapping[str, Sequence[Outcome]], controls: Mapping[str, str], measure: str = "log_perplexity_change"
+) -> dict[str, list[Verdict]]:
+    """The claim that the catalyst does more than each control, three ways, each corrected by Holm's method.
+
+    Args:
+        groups: treatment to its runs, with measures along their way.
+        controls: name of a treatment to what its verdicts are called.
+        measure: ``log_perplexity_change`` or ``rank_reduction``.
+
+    Returns:
+        ``one rate``, ``equal distance`` (of the weights) and, for controls that repeat themselves, ``equal loss`` (on
+        what is shown), each with a verdict a control, in the order given.
+    """
+    catalyst = groups[TREATMENT]
+    found: dict[str, list[Verdict]] = {"one rate": [], "equal distance": [], "equal loss": []}
+    for name, title in controls.items():
+        pair = catalyst, groups[name]
+        found["one rate"].append(against(*pair, measure, name=title, claim="greater"))
+        for kind, at in (("equal distance", "weight_change"), ("equal loss", "loss")):
+            if at == "weight_change" or name in REPEATED:
+                found[kind].append(against_at_equal(*pair, measure, at=at, name=title, claim="greater"))
+    return {kind: verdicts.holm_all(one) for kind, one in found.items()}
 
 
 def metrics(outcomes: Sequence[Outcome]) -> dict[str, Any]:

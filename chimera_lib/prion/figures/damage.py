@@ -42,7 +42,7 @@ def by_row(
             colour = labels.COLOUR.get(runs[0].setting.treatment, COLOURS[0])
             axis.plot(values, [place + 0.18] * len(values), ".", color=colour, alpha=0.45, markersize=5)
             mean_and_interval(axis, values, place, colour)
-        axis.set(xlabel=AXES[measure])
+        axis.set(xlabel=AXES[measure].replace(" (", "\n("))  # side by side there is little room
     axes[0, 0].set_yticks(range(len(rows)), list(rows))
     axes[0, 0].set_ylim(len(rows) - 0.5, -0.5)
     return figure

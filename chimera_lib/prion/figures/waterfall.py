@@ -28,8 +28,8 @@ def waterfall(steps: Sequence[Step]) -> Figure:
     import matplotlib.pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 0.34 * len(steps) + 1.2), sharey=True)
-    _bars(left, [step.headline for step in steps], "effect as reported: rank (%)")
-    _bars(right, [step.damage for step in steps], "effect on log-perplexity (nats)")
+    _bars(left, [step.headline for step in steps], "effect as reported:\nrank reduction (%)")
+    _bars(right, [step.damage for step in steps], "effect on held-out\nlog-perplexity (nats)")
     left.set_yticks(range(len(steps)), [labels.FAULTS[step.name] for step in steps])
     left.set_ylim(len(steps) - 0.5, -0.5)
     return figure
