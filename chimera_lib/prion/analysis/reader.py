@@ -33,8 +33,8 @@ def read(folder: Path | str, *, priority: int | None = None, notes: list[str] | 
     """Read every run of a result folder, failed ones included, sorted by their names.
 
     Args:
-        folder: a folder of runs; the folder of a priority, whose runs lie in its ``raw_data``; or one that holds the
-            folder of the priority asked for.
+        folder: a folder of runs; the folder of a priority, whose runs lie in its ``raw_data``; one that holds the
+            folder of the priority asked for; or that of a sweep, whose cells hold a folder of runs each.
         priority: 1 to 4, where `folder` may hold several.
         notes: what was odd there is appended to it, a sentence each.
 
@@ -42,11 +42,14 @@ def read(folder: Path | str, *, priority: int | None = None, notes: list[str] | 
         ChimeraError: no such folder, or one without runs; the message says what is there.
     """
     notes = [] if notes is None else notes
-    place = locate(Path(folder), priority)
-    tables = _tables(place, notes)
+    places = _cells(locate(Path(folder), priority))
+    tables: dict[Name, dict[int, _Row]] = {}
+    for place in places:
+        for series, rows in _tables(place, notes).items():
+            tables.setdefault(series, {}).update(rows)
     found: dict[tuple[Any, ...], RunResult] = {}
     listed: set[tuple[Name, int]] = set()
-    for path in _run_folders(place):
+    for path in (path for place in places for path in _run_folders(place)):
         name = naming.parse(path.name)
         number_of = name.run or 1
         listed.add((name.series, number_of))
@@ -69,14 +72,26 @@ def locate(folder: Path, priority: int | None = None) -> Path:
         raise ChimeraError(f"--results-dir {folder} {what}: expected a folder of runs, or one with raw_data in it")
     wanted = sorted(folder.glob(f"priority{priority}_*")) if priority else []
     places = [folder, folder / "raw_data", *(part for one in wanted for part in (one / "raw_data", one))]
-    for place in places:
-        if place.is_dir() and (next(_run_folders(place), None) or next(place.glob(f"{naming.AGGREGATE}*.csv"), None)):
+    for place in [*places, folder / "prion" / "run"]:
+        if place.is_dir() and _cells(place):
             return place
     names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir() if not path.name.startswith("."))
     there = f"it holds {', '.join(names[:6])}{', ...' * (len(names) > 6)}" if names else "it is empty"
     raise ChimeraError(
         f"no runs in {folder}: {there}; expected folders with metrics.jsonl in them, or {naming.AGGREGATE}*.csv"
     )
+
+
+def _cells(place: Path) -> list[Path]:
+    """The folder itself where it holds runs or their tables, else those folders in it that do: a sweep's cells."""
+
+    def holds(one: Path) -> bool:
+        return bool(next(_run_folders(one), None) or next(one.glob(f"{naming.AGGREGATE}*.csv"), None))
+
+    if holds(place):
+        return [place]
+    inside = (one for one in sorted(place.iterdir()) if one.is_dir() and not one.name.startswith("."))
+    return [one for one in inside if holds(one)]
 
 
 def _run_folders(place: Path) -> Iterator[Path]:

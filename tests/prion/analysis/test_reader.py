@@ -87,6 +87,16 @@ def test_our_runs_are_read_from_their_records(tmp_path: Path) -> None:
     assert run.metric("weight_rank_change") is None  # NaN in the file
 
 
+def test_the_cells_of_a_sweep_are_read_together(tmp_path: Path) -> None:
+    for run in (1, 2):
+        cell = tmp_path / "prion" / "run" / f"cell{run}"
+        folders.our_run(cell, "neox-1m", run, "fp32", before=30.0, after=29.0 + run)
+        folders.write_table(cell, "neox-1m_fp32", [(run, 30.0, 29.0 + run, 100 / 30 * (1 - run))])
+    found = reader.read(tmp_path)
+    assert [one.run for one in found] == [1, 2]
+    assert [one.metric("post_attack_rank") for one in found] == [30.0, 31.0]
+
+
 def test_faults_in_our_config_tell_how_a_run_was_made(tmp_path: Path) -> None:
     faults = ["double_shift", "five_sentences", "plain_controls", "fresh_controls"]
     noise = {"treatment": "gaussian_noise", "faults": faults}
