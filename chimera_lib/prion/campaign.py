@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
-from chimera_lib.errors import ChimeraError, KernelDied
+from chimera_lib.errors import ChimeraError
 from chimera_lib.prion import experiment
 from chimera_lib.prion.analysis.runs import RunResult
 from chimera_lib.prion.experiment import Outcome, Setting
@@ -147,15 +147,26 @@ def _results(
 def _serve(waiting: collections.deque[list[Setting]], done: queue.SimpleQueue[Any], trail: tuple[int, ...]) -> None:
     """Take groups of settings as long as there are any, and run them in a process of this thread's own."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_alone) as pool:
-        try:
-            while waiting:
-                for setting in waiting.popleft():
+    pool = _process()
+    try:
+        while waiting:
+            for setting in waiting.popleft():
+                try:
                     done.put((setting, pool.submit(_one, setting, trail).result()))
-        except IndexError:  # another thread took the last group
-            pass
-        except BrokenProcessPool as error:
-            done.put(KernelDied(f"a process that ran {setting.treatment}, seed {setting.seed}, was killed: {error}"))
+                except BrokenProcessPool:  # killed, most often for its memory: that costs one run
+                    done.put((setting, Failure(setting, "KernelDied", "its process was killed; is memory short?")))
+                    pool.shutdown()
+                    pool = _process()
+    except IndexError:  # another thread took the last group
+        pass
+    except Exception as error:  # noqa: BLE001  (whatever it was, the caller waits for an answer)
+        done.put(error)
+    finally:
+        pool.shutdown()
+
+
+def _process() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_alone)
 
 
 def _alone() -> None:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
+import os
+import signal
+import threading
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -152,6 +157,32 @@ def test_processes_side_by_side_give_the_same(outcome: experiment.Outcome) -> No
     found, failures = campaign.run([BASE, replace(BASE, seed=4)], processes=2, trail=(0, 2, 8), progress=False)
     assert not failures
     assert found[0].after.log_perplexity == pytest.approx(outcome.after.log_perplexity, rel=1e-6)
+
+
+def test_a_killed_process_costs_one_run() -> None:
+    killed = threading.Event()
+    others = {process.pid for process in multiprocessing.active_children()}
+
+    def kill_one() -> None:
+        until = time.monotonic() + 60
+        while time.monotonic() < until and not killed.is_set():
+            for process in multiprocessing.active_children():
+                if process.pid is not None and process.pid not in others:
+                    time.sleep(1)  # it has been given its run by now
+                    os.kill(process.pid, signal.SIGKILL)
+                    killed.set()
+                    return
+            time.sleep(0.05)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    settings = [replace(BASE, steps=1, seed=seed) for seed in (1, 2, 3)]
+    found, failures = campaign.run(settings, processes=2, trail=(), progress=False)
+    killer.join()
+    assert killed.is_set()
+    assert len(failures) == 1
+    assert failures[0].error == "KernelDied"
+    assert len(found) == 2
 
 
 # --- folders -----------------------------------------------------------------------------------------------------
