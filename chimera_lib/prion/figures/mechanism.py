@@ -73,7 +73,7 @@ def judged(found: Mapping[tuple[str, str], Verdict]) -> list[dict[str, Any]]:
     rows = trails.judged({"equal distance": list(found.values())})
     return [
         {"treatment": labels.TREATMENTS[treatment], "AdamW less": labels.OPTIMIZERS[name]}
-        | {key: value for key, value in row.items() if key not in ("control", "compared at")}
+        | {key: value for key, value in row.items() if key not in ("control", "at")}
         for (treatment, name), row in zip(found, rows, strict=True)
     ]
 

@@ -58,13 +58,11 @@ def judged(kinds: Mapping[str, Sequence[Verdict]], *, unit: str = "nats") -> lis
     return [
         {
             "control": one.name,
-            "compared at": kind,
+            "at": kind,
             f"difference ({unit})": one.effect,
-            "low": one.interval.low if one.interval else math.nan,
-            "high": one.interval.high if one.interval else math.nan,
+            "95 % interval": f"{one.interval.low:+.3f} to {one.interval.high:+.3f}" if one.interval else "none",
             "Hedges g": math.nan if one.g is None else one.g,
             "p (Holm)": math.nan if one.p_holm is None else one.p_holm,
-            "n": one.n[0],
             "the two are": {"differs": "different"}.get(one.relation, one.relation),
             "claim": one.answer,
         }

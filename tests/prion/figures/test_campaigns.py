@@ -70,7 +70,7 @@ def test_verdicts_become_rows() -> None:
         {"text_fixed": "passage"},
     )
     rows = trails.judged(found)
-    assert [row["compared at"] for row in rows] == ["one rate", "equal distance", "equal loss"]
+    assert [row["at"] for row in rows] == ["one rate", "equal distance", "equal loss"]
     assert rows[0]["claim"] == "does not hold"
     assert rows[0]["the two are"] == "different"
 
