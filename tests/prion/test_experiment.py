@@ -113,6 +113,7 @@ def test_runs_are_read_where_they_have_gone_equally_far(outcome: experiment.Outc
     assert matching.at_weight_change(slow, 2) == pytest.approx((0.4, 0.0))
     assert matching.common_loss([fast, slow]) == 7
     assert matching.at_loss(fast, 7) == pytest.approx((0.2, 1.0))
+    assert matching.at_loss(slow, 12) == pytest.approx((0, 0))  # it began below that
     with pytest.raises(ChimeraError, match="moved its weights by 2 at most, asked for 3"):
         matching.at_weight_change(slow, 3)
     with pytest.raises(ChimeraError, match="went from 9 to 7, asked for 5"):
