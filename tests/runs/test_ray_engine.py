@@ -66,6 +66,24 @@ class Cluster:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _ray_starts():
+    """Ray itself, without a line of ours: where that does not start, there is nothing to test."""
+    folder = tempfile.mkdtemp(prefix="chr", dir="/tmp")
+    script = "import ray, sys; ray.init(num_cpus=1, include_dashboard=False, _temp_dir=sys.argv[1]); ray.shutdown()"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", script, folder], env={**os.environ, **SETTINGS}, capture_output=True, timeout=180
+        )
+        status = done.returncode
+    except subprocess.TimeoutExpired:
+        status = -1
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if status:
+        pytest.skip("Ray does not start on this machine")
+
+
 @pytest.fixture(scope="module")
 def cluster(library):
     started = Cluster(library)

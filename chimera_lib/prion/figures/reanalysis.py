@@ -82,28 +82,42 @@ def tests(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def confounds(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """What else differs between the groups of each priority, a row a thing; rows as of `published.comparisons`."""
+    return [
+        {"priority": f"{row['priority']} {SOURCE[row['priority']]}", "what else differs": sentence}
+        for row in rows
+        for sentence in row["confounds"].split("; ")
+        if sentence
+    ]
+
+
 def contributions(steps: Sequence[Step]) -> list[dict[str, Any]]:
     """A row a fault: what mending it changed, of the effect as reported and of the measure that does not change."""
     rows = []
     for before, after in itertools.pairwise(steps):
-        reported = np.subtract(after.headline, before.headline)
-        damage = np.subtract(after.damage, before.damage)
+        reported, damage = np.subtract(after.headline, before.headline), np.subtract(after.damage, before.damage)
         rows.append(
             {
-                "fault": after.name,
                 "mended": labels.FAULTS[after.name],
                 "reported (%)": float(reported.mean()),
-                **dict(zip(("low", "high"), stats.student(reported), strict=True)),
+                "95 % interval": _range(reported, 1),
                 "log-perplexity (nats)": float(damage.mean()),
-                **dict(zip(("low ", "high "), stats.student(damage), strict=True)),
+                "its 95 % interval": _range(damage, 3),
             }
         )
     return rows
 
 
-def largest(rows: Sequence[Mapping[str, Any]]) -> str:
+def largest(steps: Sequence[Step]) -> str:
     """The name of the fault whose mending changed the reported effect most."""
-    return str(max(rows, key=lambda row: abs(row["reported (%)"]))["fault"])
+    changes = {two.name: abs(np.mean(two.headline) - np.mean(one.headline)) for one, two in itertools.pairwise(steps)}
+    return max(changes, key=changes.__getitem__)
+
+
+def _range(values: np.ndarray, digits: int) -> str:
+    low, high = stats.student(values)
+    return "none: nothing changed" if low == high == 0 else f"{low:+.{digits}f} to {high:+.{digits}f}"
 
 
 def pair(step: Step) -> Figure:

@@ -121,7 +121,8 @@ def test_the_waterfall_begins_each_bar_where_the_last_ended() -> None:
     assert [round(abs(bar.get_width()), 3) for bar in bars] == [10.1, 6.0, 1.1]
     table = reanalysis.contributions(path)
     assert [row["reported (%)"] for row in table] == pytest.approx([-6.0, -3.0])
-    assert reanalysis.largest(table) == "double_shift"
+    assert table[0]["95 % interval"] == "-6.0 to -6.0"
+    assert reanalysis.largest(path) == "double_shift"
     assert "as published" in reanalysis.pair(path[0]).axes[0].get_title()
 
 
@@ -140,3 +141,5 @@ def test_the_published_runs_are_drawn_with_one_legend_entry_each() -> None:
     assert len({text.get_text() for text in legend.get_texts()}) == len(legend.get_texts()) == 3
     assert reanalysis.tests(published.comparisons())[0]["priority"] == "2 placebo"
     assert reanalysis.as_rows(published.sizes())[0]["model"] == "70m"
+    told = reanalysis.confounds(published.comparisons())
+    assert any(row["priority"] == "2 placebo" and "optimizer differs" in row["what else differs"] for row in told)
