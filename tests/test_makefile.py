@@ -29,6 +29,8 @@ pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is no
 def folder(tmp_path: Path) -> Path:
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(PROJECT / name, tmp_path)
+    (tmp_path / "tests").mkdir()
+    shutil.copy(PROJECT / "tests" / "peers.txt", tmp_path / "tests")
     (tmp_path / "python").write_text(PYTHON)
     (tmp_path / "python").chmod(0o755)
     return tmp_path
@@ -42,14 +44,15 @@ def make(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 def installs(folder: Path) -> int:
-    return len((folder / "pip.log").read_text().splitlines())
+    return sum("--editable" in line for line in (folder / "pip.log").read_text().splitlines())
 
 
 def test_installs_once_under_the_constraints(folder: Path) -> None:
     assert make(folder).returncode == 0
     log = (folder / "pip.log").read_text()
     assert "--constraint constraints.txt" in log
-    assert ".[backends,dev,pdf]" in log
+    assert ".[backends,cluster,dev,pdf]" in log
+    assert "--no-deps --requirement tests/peers.txt" in log
     second = make(folder)
     assert second.returncode == 0
     assert "installing" not in second.stdout

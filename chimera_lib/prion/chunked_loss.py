@@ -47,7 +47,9 @@ def loss(model: nn.Module, batch: Batch, *, positions: int = POSITIONS, double_s
 
     def summed(states: Tensor, tokens: Tensor) -> Tensor:
         logits: Tensor = head(states)
-        return torch.nn.functional.cross_entropy(logits.float(), tokens, reduction="sum")
+        if logits.dtype in (torch.float16, torch.bfloat16):
+            logits = logits.float()
+        return torch.nn.functional.cross_entropy(logits, tokens, reduction="sum")
 
     pieces = zip(hidden.split(positions), wanted.split(positions), strict=True)
     total = torch.stack([checkpoint(summed, states, tokens, use_reentrant=False) for states, tokens in pieces]).sum()

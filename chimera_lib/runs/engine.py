@@ -114,7 +114,7 @@ def run_cells(
     store = open_store(output or root / "runs")
     prepared = [prepare(cell, root) for cell in cells]
     outcomes = execute(prepared, store, root, plan, report)
-    raise_failures(list(outcomes.values()))
+    raise_failures([outcomes[key] for key in dict.fromkeys(job.key for job in prepared)])  # in the order asked for
     return [run for job in prepared if (run := outcomes[job.key].run) is not None]
 
 
