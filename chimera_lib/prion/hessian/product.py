@@ -75,9 +75,13 @@ class HessianProduct:
         directions = unflat(vector.detach(), self.parameters)
         total = torch.zeros_like(vector, requires_grad=False)
         for rows, share in self._chunks():
-            slope = gradient(self.model, rows, self.parameters, double_shift=self.double_shift, create_graph=True)
+            slope = self._slope(rows)
             pieces = torch.autograd.grad(
-                slope @ flat(directions).to(slope), self.parameters, allow_unused=True, materialize_grads=True
+                slope @ flat(directions).to(slope),
+                self.parameters,
+                retain_graph=self.keep_graph,
+                allow_unused=True,
+                materialize_grads=True,
             )
             total += share * flat(pieces).to(vector)
         self.products += 1
@@ -90,6 +94,15 @@ class HessianProduct:
             for rows, share in self._chunks()
         ]
         return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
+
+    def _slope(self, rows: Batch) -> Tensor:
+        """The gradient on some sequences with its graph, kept from the first product on where that is asked for."""
+        if self._kept is not None:
+            return self._kept
+        slope = gradient(self.model, rows, self.parameters, double_shift=self.double_shift, create_graph=True)
+        if self.keep_graph:
+            self._kept = slope
+        return slope
 
     def _chunks(self) -> Iterator[tuple[Batch, float]]:
         """Groups of sequences and each one's share of the mean."""

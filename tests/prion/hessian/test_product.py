@@ -133,6 +133,20 @@ def test_a_kept_graph_gives_the_same_twice(model: GPTNeoXForCausalLM, batch: Bat
     assert torch.equal(product(v), HessianProduct(model, batch)(v))
 
 
+def test_a_kept_graph_runs_the_model_once(model: GPTNeoXForCausalLM, batch: Batch) -> None:
+    calls = []
+    hook = model.register_forward_hook(lambda *_: calls.append(1))
+    try:
+        for keep, expected in ((True, 1), (False, 3)):
+            calls.clear()
+            product = HessianProduct(model, batch, keep_graph=keep)
+            for seed in range(3):
+                product(torch.randn(product.size, generator=torch.Generator().manual_seed(seed)))
+            assert len(calls) == expected
+    finally:
+        hook.remove()
+
+
 def test_embeddings_of_tokens_are_as_good_as_the_tokens(model: GPTNeoXForCausalLM, batch: Batch) -> None:
     inner = [one for name, one in model.named_parameters() if "embed_in" not in name]
     embedded = Batch(batch.labels, model.get_input_embeddings()(batch.labels).detach())
