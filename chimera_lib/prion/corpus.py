@@ -6,18 +6,24 @@ same plays, so that no play lies in two splits.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import hashlib
+import os
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from tokenizers import Tokenizer
 
 from chimera_lib import assets
 from chimera_lib.errors import ChimeraError, UnknownName
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from torch import Tensor
 
 HELD_OUT = {
     "dev": ("julius_caesar_gut.txt",),  # decides when a model of the ladder is trained enough
@@ -48,17 +54,35 @@ def texts(split: str) -> list[str]:
 
 
 def tokens(split: str, tokenizer: Any) -> Tensor:
-    """A split as one row of token ids, shape (N,), int64; works follow each other without a mark between."""
+    """A split as one row of token ids, shape (N,), int64; works follow each other without a mark between.
+
+    The ids are kept in the cache, under a checksum of the text and the tokenizer, as taking a split apart takes
+    seconds that every process would spend anew.
+    """
     key = getattr(tokenizer, "backend_tokenizer", tokenizer)
     return _tokens(split, key.to_str() if hasattr(key, "to_str") else repr(key))
 
 
 @functools.lru_cache(maxsize=8)
 def _tokens(split: str, serialised: str) -> Tensor:
-    from tokenizers import Tokenizer
-
+    whole = texts(split)
+    mark = hashlib.sha256("\0".join([serialised, *whole]).encode()).hexdigest()[:16]
+    kept = cache() / f"{split}-{mark}.npy"
+    with contextlib.suppress(OSError, ValueError, EOFError):  # none there, or not whole
+        return torch.from_numpy(np.load(kept, allow_pickle=False)).long()
     encoder = Tokenizer.from_str(serialised)
-    return torch.tensor([i for text in texts(split) for i in encoder.encode(text, add_special_tokens=False).ids])
+    ids = np.concatenate([one.ids for one in encoder.encode_batch_fast(whole, add_special_tokens=False)])
+    partial = kept.with_name(f".{kept.name}.{os.getpid()}.partial.npy")
+    with contextlib.suppress(OSError):  # a cache that cannot be written costs time, not the result
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        np.save(partial, ids.astype(np.int32))
+        partial.replace(kept)
+    return torch.from_numpy(ids).long()
+
+
+def cache() -> Path:
+    """Where the ids of splits are kept."""
+    return assets.root() / "prion-tokens"
 
 
 def passages(ids: Tensor, *, length: int, count: int | None = None) -> Tensor:

@@ -33,6 +33,25 @@ def test_no_work_lies_in_two_splits_and_no_folio_edition_is_used() -> None:
     assert "When shall we three meet again" not in " ".join(works["train"])
 
 
+def test_ids_are_kept_by_text_and_tokenizer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(corpus, "cache", lambda: tmp_path)
+    monkeypatch.setattr(corpus, "texts", lambda split: ["To be, or not", " to be"])
+    tokenizer = corpus.ladder_tokenizer()
+    expected = tokenizer("To be, or not")["input_ids"] + tokenizer(" to be")["input_ids"]
+    for _ in range(2):
+        corpus._tokens.cache_clear()
+        assert corpus.tokens("dev", tokenizer).tolist() == expected
+    (kept,) = tmp_path.iterdir()
+    kept.write_bytes(kept.read_bytes()[:-3])  # half written by somebody else
+    corpus._tokens.cache_clear()
+    assert corpus.tokens("dev", tokenizer).tolist() == expected
+    monkeypatch.setattr(corpus, "texts", lambda split: ["Out, out"])
+    corpus._tokens.cache_clear()
+    assert corpus.tokens("dev", tokenizer).tolist() == tokenizer("Out, out")["input_ids"]
+    assert len(list(tmp_path.iterdir())) == 2
+    corpus._tokens.cache_clear()
+
+
 def test_the_tokenizer_loses_nothing() -> None:
     tokenizer = corpus.ladder_tokenizer()
     text = corpus.texts("dev")[0][:5000]
