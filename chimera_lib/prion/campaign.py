@@ -126,12 +126,8 @@ def _results(
         for setting in settings:
             yield setting, _one(setting, trail)
         return
-    # Runs of one model and seed share a catalyst, so that they go to one process, one after another.
-    groups: dict[tuple[str, str, int], list[Setting]] = {}
-    for setting in settings:
-        groups.setdefault((setting.model, setting.checkpoint, setting.seed), []).append(setting)
-    waiting, done = collections.deque(groups.values()), queue.SimpleQueue[Any]()
-    threads = [threading.Thread(target=_serve, args=(waiting, done, trail), daemon=True) for _ in range(processes)]
+    work, done = _Work(settings, processes), queue.SimpleQueue[Any]()
+    threads = [threading.Thread(target=_serve, args=(work, own, done, trail), daemon=True) for own in work.owned]
     for thread in threads:
         thread.start()
     try:
@@ -141,24 +137,63 @@ def _results(
                 raise answer
             yield answer
     finally:
-        waiting.clear()
+        work.clear()
 
 
-def _serve(waiting: collections.deque[list[Setting]], done: queue.SimpleQueue[Any], trail: tuple[int, ...]) -> None:
-    """Take groups of settings as long as there are any, and run them in a process of this thread's own."""
+class _Work:
+    """What is still to be run, in groups that share a catalyst: those of one model and seed.
+
+    A process takes a group and goes through it from its beginning. Once no group is left it takes over single runs
+    from the end of the longest group of another process, though it may have to make that group's catalyst anew.
+
+    Args:
+        settings: what is to be run.
+        processes: how many share it.
+
+    Attributes:
+        owned: for each process what it has taken, in order.
+    """
+
+    WORTH_SHARING = 3  # runs left in another's group
+
+    def __init__(self, settings: Sequence[Setting], processes: int) -> None:
+        groups: dict[tuple[str, str, int], collections.deque[Setting]] = {}
+        for one in settings:
+            groups.setdefault((one.model, one.checkpoint, one.seed), collections.deque()).append(one)
+        self.owned: list[collections.deque[Setting]] = [collections.deque() for _ in range(processes)]
+        self._waiting = collections.deque(groups.values())
+        self._lock = threading.Lock()
+
+    def take(self, own: collections.deque[Setting]) -> Setting | None:
+        """The next run of the process that owns ``own``; None when there is nothing left for it."""
+        with self._lock:
+            if not own and self._waiting:
+                own.extend(self._waiting.popleft())
+            if own:
+                return own.popleft()
+            longest = max(self.owned, key=len)
+            return longest.pop() if len(longest) >= self.WORTH_SHARING else None
+
+    def clear(self) -> None:
+        """Leave the rest undone."""
+        with self._lock:
+            self._waiting.clear()
+            for group in self.owned:
+                group.clear()
+
+
+def _serve(work: _Work, own: collections.deque[Setting], done: queue.SimpleQueue[Any], trail: tuple[int, ...]) -> None:
+    """Take runs as long as there are any, and do them in a process of this thread's own."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     pool = _process()
     try:
-        while waiting:
-            for setting in waiting.popleft():
-                try:
-                    done.put((setting, pool.submit(_one, setting, trail).result()))
-                except BrokenProcessPool:  # killed, most often for its memory: that costs one run
-                    done.put((setting, Failure(setting, "KernelDied", "its process was killed; is memory short?")))
-                    pool.shutdown()
-                    pool = _process()
-    except IndexError:  # another thread took the last group
-        pass
+        while (setting := work.take(own)) is not None:
+            try:
+                done.put((setting, pool.submit(_one, setting, trail).result()))
+            except BrokenProcessPool:  # killed, most often for its memory: that costs one run
+                done.put((setting, Failure(setting, "KernelDied", "its process was killed; is memory short?")))
+                pool.shutdown()
+                pool = _process()
     except Exception as error:  # noqa: BLE001  (whatever it was, the caller waits for an answer)
         done.put(error)
     finally:

@@ -160,6 +160,25 @@ def test_processes_side_by_side_give_the_same(outcome: experiment.Outcome) -> No
     assert found[0].after.log_perplexity == pytest.approx(outcome.after.log_perplexity, rel=1e-6)
 
 
+def test_a_process_with_nothing_left_takes_over_from_another() -> None:
+    settings = [replace(BASE, seed=seed, steps=steps) for seed in (1, 2, 3) for steps in range(6)]
+    work = campaign._Work(settings, 2)
+    first, second = work.owned
+    taken = [(number, work.take(own)) for number, own in enumerate((first, *[second] * 7, *[first] * 3))]
+    assert [one.seed for number, one in taken if number in (0, 8, 9, 10) and one] == [1] * 4
+    assert {one.seed for number, one in taken[1:7] if one} == {2}, "groups are not torn apart while there are others"
+    rest = []
+    while (one := work.take(second)) is not None:
+        rest.append(one)
+    assert [one.seed for one in rest[:5]] == [3] * 5
+    assert all(one.seed == 1 for one in rest[5:]), "then the end of the other's"
+    last = []
+    while (one := work.take(first)) is not None:
+        last.append(one)
+    done = [one for _, one in taken] + rest + last
+    assert sorted(done, key=repr) == sorted(settings, key=repr), "each exactly once"
+
+
 def test_a_killed_process_costs_one_run() -> None:
     killed = threading.Event()
     others = {process.pid for process in multiprocessing.active_children()}
