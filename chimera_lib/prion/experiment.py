@@ -189,6 +189,13 @@ def run(
         tell("catalyst")
         shown = make(setting, loaded)
         tell("attack")
+        measured = {0: before}  # by the number of steps taken
+
+        def follow(step: int, model: nn.Module, moved: attack.Displacement) -> dict[str, float]:
+            if step not in measured:
+                measured[step] = metrics.measure(model, held_out, weights=weights and step == setting.steps)
+            return watch(model, moved, shown.batch(0), measured[step])
+
         done = attack.attack(
             loaded.model,
             shown,
@@ -198,14 +205,14 @@ def run(
             double_shift=shift,
             early_stop=setting.faults.early_stop and setting.treatment == TREATMENT,
             lean=setting.lean,
-            watch=lambda _, model, moved: watch(model, moved, shown.batch(0), held_out),
+            watch=follow,
             watch_at=trail,
         )
         tell("measure")
         return Outcome(
             setting=setting,
             before=before,
-            after=metrics.measure(loaded.model, held_out, weights=weights),
+            after=measured.get(len(done.losses)) or metrics.measure(loaded.model, held_out, weights=weights),
             published_before=published_before,
             published_after=metrics.measure_as_published(loaded.model, loaded.tokenizer, double_shift=shift),
             losses=done.losses,
@@ -218,11 +225,12 @@ def run(
         )
 
 
-def watch(model: nn.Module, moved: attack.Displacement, batch: Batch, held_out: torch.Tensor) -> dict[str, float]:
+def watch(
+    model: nn.Module, moved: attack.Displacement, batch: Batch, measured: metrics.Measurement
+) -> dict[str, float]:
     """The measures along the way: weight change, loss on the first batch shown, held-out log-perplexity, rank."""
     from chimera_lib.prion import batches
 
-    measured = metrics.measure(model, held_out)
     with torch.no_grad():
         own = batches.loss(model, batch).item()
     return {

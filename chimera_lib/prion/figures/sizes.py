@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     from chimera_lib.prion.analysis.verdicts import Verdict
     from chimera_lib.prion.experiment import Outcome
 
+SAMPLE = 160  # passages of the test plays
 
 def models_table(names: Sequence[str], checkpoint: str) -> list[dict[str, Any]]:
     """A row a model: its parameters, what it has read, and its log-perplexity on the test plays with an interval.
+
+    It is taken on passages spread evenly over the plays; `chimera prion ladder` takes it on all of them.
 
     Args:
         names: as `models.load` knows them.
@@ -33,7 +36,8 @@ def models_table(names: Sequence[str], checkpoint: str) -> list[dict[str, Any]]:
     rows = []
     for name in names:
         loaded = models.load(name, checkpoint=checkpoint)
-        losses = ladder_training.passage_losses(loaded.model, corpus.tokens("test", loaded.tokenizer)).numpy()
+        sample = corpus.passages(corpus.tokens("test", loaded.tokenizer), length=ladder_training.LENGTH, count=SAMPLE)
+        losses = ladder_training.passage_losses(loaded.model, sample.flatten()).numpy()
         low, high = stats.bootstrap(losses, statistic="mean")
         read = ladder.card(name, checkpoint)["tokens"] if name in ladder.RUNGS else "?"
         rows.append(
