@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SAMPLE = 160  # passages of the test plays
 
+
 def models_table(names: Sequence[str], checkpoint: str) -> list[dict[str, Any]]:
     """A row a model: its parameters, what it has read, and its log-perplexity on the test plays with an interval.
 
