@@ -50,7 +50,7 @@ def run(
     Args:
         settings: what to do, in any order; equal ones are done once.
         processes: how many run at a time, each on one thread; 1 uses this process.
-        trail: numbers of steps after which each is measured as well.
+        trail: numbers of steps after which each is measured as well; if there are any, also after its last.
         rows: a JSON Lines file that keeps finished runs; failed ones are tried again the next time.
         progress: show a bar.
 
@@ -213,7 +213,8 @@ def _alone() -> None:
 
 def _one(setting: Setting, trail: tuple[int, ...]) -> Outcome | Failure:
     try:
-        return experiment.run(setting, trail=tuple(step for step in trail if step <= setting.steps))
+        along = {step for step in trail if step <= setting.steps} | ({setting.steps} if trail else set())
+        return experiment.run(setting, trail=tuple(sorted(along)))
     except (ChimeraError, MemoryError) as error:
         return Failure(setting, type(error).__name__, str(error) or "out of memory")
 

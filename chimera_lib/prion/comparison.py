@@ -103,21 +103,23 @@ def against_controls(
 
     Returns:
         ``one rate``, ``equal distance`` (of the weights) and, for controls that repeat themselves, ``equal loss`` (on
-        what is shown), each with a verdict a control, in the order given.
+        what is shown), each with a verdict a control, in the order given; the last two without runs that have no
+        measures along their way.
     """
     catalyst = groups[TREATMENT]
     found: dict[str, list[Verdict]] = {"one rate": [], "equal distance": [], "equal loss": []}
     for name, title in controls.items():
         pair = catalyst, groups[name]
+        followed = all(len(one.trail) > 1 for runs in pair for one in runs)
         found["one rate"].append(against(*pair, measure, name=title, claim="greater"))
         for kind, at in (("equal distance", "weight_change"), ("equal loss", "loss")):
-            if at == "weight_change" or name in REPEATED:
+            if followed and (at == "weight_change" or name in REPEATED):
                 found[kind].append(against_at_equal(*pair, measure, at=at, name=title, claim="greater"))
     return {kind: verdicts.holm_all(one) for kind, one in found.items()}
 
 
 def metrics(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Metrics for a record: of each treatment mean, n and interval; of each control its distance from the catalyst."""
+    """Metrics for a record: of each treatment mean, n and interval; of each control its distance from the catalyst, three ways."""
     groups = grouped(outcomes)
     found: dict[str, Any] = {}
     for key, treatments in groups.items():
@@ -130,14 +132,12 @@ def metrics(outcomes: Sequence[Outcome]) -> dict[str, Any]:
                 found[f"{prefix}{treatment}_{measure}"] = _metric([read(one) for one in members])
             if "rho" in members[0].facts:
                 found[f"{prefix}{treatment}_rho"] = _metric([one.facts["rho"] for one in members])
-            if treatment == TREATMENT or TREATMENT not in treatments:
-                continue
+        controls = {name: name for name in treatments if name not in (TREATMENT, "sham")}
+        if TREATMENT in treatments:
             for measure in UNITS:
-                pairs = _paired(treatments[TREATMENT], members)
-                read = MEASURES[measure]
-                found[f"{prefix}{TREATMENT}_less_{treatment}_{measure}"] = _metric(
-                    [read(a) - read(b) for a, b in pairs]
-                )
+                for kind, judged in against_controls(treatments, controls, measure).items():
+                    where = "" if kind == "one rate" else f"_{kind.replace(' ', '_')}"
+                    found |= _judged(judged, f"{prefix}{TREATMENT}_less", measure + where)
     return found
 
 
@@ -154,6 +154,18 @@ def lines(outcomes: Sequence[Outcome]) -> list[str]:
                 low_high = " [{:+.3f}, {:+.3f}]".format(*one["ci"]) if "ci" in one else ""
                 parts.append(f"{measure.replace('_', ' ')} {one['value']:+.3f}{low_high}")
             told.append(f"  {treatment:16} n={len(members)}  {', '.join(parts)}")
+    return told
+
+
+def _judged(found: Sequence[Verdict], start: str, end: str) -> dict[str, Any]:
+    """Of each verdict on a control the difference with n and interval, Hedges' g and p after Holm's correction."""
+    told: dict[str, Any] = {}
+    for verdict in found:
+        key = f"{start}_{verdict.name}_{end}"
+        interval = {"ci": list(verdict.interval)} if verdict.interval is not None else {}
+        told[key] = {"value": verdict.effect, "n": verdict.n[0], **interval}
+        if verdict.g is not None:
+            told |= {f"{key}_g": verdict.g, f"{key}_p": verdict.p_holm}
     return told
 
 
