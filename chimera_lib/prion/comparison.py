@@ -119,7 +119,7 @@ def against_controls(
 
 
 def metrics(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Metrics for a record: of each treatment mean, n and interval; of each control its distance from the catalyst, three ways."""
+    """Metrics for a record: of each treatment mean, n and interval; of each control its distance from the catalyst."""
     groups = grouped(outcomes)
     found: dict[str, Any] = {}
     for key, treatments in groups.items():
