@@ -49,22 +49,25 @@ def catalyst(
         loaded = models.load(name)
         text = corpus.tokens("train", loaded.tokenizer)
         options: dict[str, Any] = {"length": length} | ({} if steps is None else {"steps": steps})
-        values, curvatures = [], []
+        found: dict[str, list[float]] = {"rho": [], "curvature": []}
         for one in range(seed, seed + seeds):
             made = catalysts.make(kind, loaded.model, loaded.tokenizer, text, seed=one, **options)
             measure = rho.scale(loaded.model, loaded.tokenizer, text, length=length, seed=one)
-            curvatures.append(measure.curvature(made.batch(0)))
-            values.append(curvatures[-1] / measure.reference)
+            curvature = measure.curvature(made.batch(0))
+            found["curvature"].append(curvature)
+            found["rho"].append(curvature / measure.reference)
+            if "rho_fresh" in made.facts:
+                found.setdefault("rho_fresh", []).append(made.facts["rho_fresh"])
             said = {key: value for key, value in made.facts.items() if key not in ("rho", "curvature")}
             more = "".join(f", {key} {value:.4g}" for key, value in said.items())
-            typer.echo(f"{name} {kind} seed {one}: rho {values[-1]:.4f}, curvature {curvatures[-1]:.4f}{more}")
+            typer.echo(f"{name} {kind} seed {one}: rho {found['rho'][-1]:.4f}, curvature {curvature:.4f}{more}")
             if output:
-                beside = storage.save(output, made, {"model": name, "seed": one, "rho": values[-1], **options})
+                beside = storage.save(output, made, {"model": name, "seed": one, "rho": found["rho"][-1], **options})
                 typer.echo(f"saved as {output} and {beside}")
-        key = f"{name}_{kind}_rho".replace("-", "_").replace(".", "_")
-        for metric, numbers in ((key, values), (key.replace("_rho", "_curvature"), curvatures)):
-            mean = sum(numbers) / seeds
-            metrics[metric] = {"value": mean, "n": seeds} | ({"ci": stats.student(numbers)} if seeds > 1 else {})
+        key = f"{name}_{kind}".replace("-", "_").replace(".", "_")
+        for metric, numbers in found.items():
+            value = {"value": sum(numbers) / seeds, "n": seeds}
+            metrics[f"{key}_{metric}"] = value | ({"ci": stats.student(numbers)} if seeds > 1 else {})
     if record:
         recorded.write(record, recorded.command_line(), metrics)
         typer.echo(f"metrics in {record}")
