@@ -1,5 +1,7 @@
 """How much memory an attack will need, by part, from a model's shape alone: told before a run starts.
 
+The attack is the fine-tuning; what making its catalyst takes before that is told apart (`making`).
+
 The shape is built on torch's meta device, which holds no numbers; what the backward pass will keep is counted there by
 running one and two blocks and looking at what autograd saves. GB are 10⁹ bytes throughout.
 """
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 GB = 1e9
+VECTORS = 7  # as long as the weights, in one step of `near_null.optimise`: gradient, its copy, products, their pieces
 BLOCK, NESTED = 64, 256  # 4 bits: weights that share an 8-bit scale, and scales that share an fp32 one
 
 
@@ -130,6 +133,15 @@ def estimate(
         null_directions=0 if offload else vectors,
         offloaded=vectors if offload else 0,
     )
+
+
+def making(model: str) -> int:
+    """Bytes that making the near-null catalyst of a model takes, before the attack: an fp32 copy and its vectors.
+
+    Args:
+        model: a name or folder that `models.load` knows.
+    """
+    return 4 * (1 + VECTORS) * sum(p.numel() for p in _on_meta(configuration(model), torch.float32).parameters())
 
 
 def configuration(name: str) -> PreTrainedConfig:

@@ -40,7 +40,11 @@ def memory(
     seed: Annotated[int, typer.Option(help="Of weights and tokens.", callback=at_least(0))] = 0,
     record: Record = None,
 ) -> None:
-    """Estimate what a fine-tuning attack takes, by part, and measure it where the machine can."""
+    """Estimate what a fine-tuning attack takes, by part, and measure it where the machine can.
+
+    It is the fine-tuning on a sequence that is there. A near-null catalyst is made before, on a copy in fp32, for
+    models of a billion weights and more in the machine's memory: that is told apart.
+    """
     from chimera_lib import recorded
     from chimera_lib.prion import measured_memory
     from chimera_lib.prion import memory as estimating
@@ -58,6 +62,8 @@ def memory(
     guess = estimating.estimate(model, **settings, null_directions=null_directions, offload=offload)
     typer.echo(guess.text())
     typer.echo(f"  {'within' if guess.total <= within * 1e9 else 'more than'} {within:g} GB by the estimate")
+    made = estimating.making(model)
+    typer.echo(f"  making a near-null catalyst before that: about {made / 1e9:.1f} GB")
     where, reason = _where(device, guess)
     measured = None
     if where is None:
@@ -69,7 +75,7 @@ def memory(
         what = "largest of all tensors on the GPU" if where == "cuda" else "growth of process"
         typer.echo(f"measured in {steps} steps: {measured.peak / 1e9:.2f} GB ({what}), {measured.seconds:.1f} s each")
     if record is not None:
-        recorded.write(record, recorded.command_line(), _metrics(model, guess, measured, within))
+        recorded.write(record, recorded.command_line(), _metrics(model, guess, made, measured, within))
 
 
 def _where(device: str | None, guess: Estimate) -> tuple[str | None, str]:
@@ -83,13 +89,14 @@ def _where(device: str | None, guess: Estimate) -> tuple[str | None, str]:
     return device, ""
 
 
-def _metrics(model: str, guess: Estimate, measured: Measured | None, within: float) -> dict[str, Any]:
+def _metrics(model: str, guess: Estimate, made: int, measured: Measured | None, within: float) -> dict[str, Any]:
     found: dict[str, Any] = {
         "model": model,
         "settings": guess.what,
         "parameters": guess.parameters,
         "estimated_gb": guess.total / 1e9,
         "offloaded_gb": guess.offloaded / 1e9,
+        "making_catalyst_gb": made / 1e9,
         "limit_gb": float(within),
         "within_by_estimate": guess.total <= within * 1e9,
         "measured": measured is not None,

@@ -36,6 +36,8 @@ def test_a_large_model_without_a_gpu_is_estimated_only(capsys: pytest.CaptureFix
     assert status == 0 and "2.8b, bf16, full, adafactor" in out and "not measured: no CUDA GPU" in out
     metrics = recorded.read(tmp_path / "r.json")["metrics"]
     assert metrics["measured"]["value"] is False and "measured_gb" not in metrics
+    assert metrics["making_catalyst_gb"]["value"] > 24, "eight times the weights in fp32"
+    assert "making a near-null catalyst before that: about 88.8 GB" in out
     status, _, err = chimera(capsys, "memory", "--device", "cuda")
     assert status == 2 and "sees no CUDA GPU" in err
 
