@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from chimera_lib import stats
-from chimera_lib.prion import campaign, faults
+from chimera_lib.prion import campaign
 from chimera_lib.prion.experiment import TREATMENT, Setting
 
 if TYPE_CHECKING:
@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     from chimera_lib.prion.experiment import Outcome
     from chimera_lib.prion.faults import Faults
 
+Acts = Literal["runs", "report", "nothing"]
 CONTROL = "gaussian_noise"
+KINDS = (TREATMENT, CONTROL)
 # What of a setting some faults act on alone: without them two settings are one and the same run.
 ONLY_CONTROLS = ("plain_controls", "fresh_controls", "unmatched_noise", "one_text_seed")
 ONLY_TREATMENT = ("unused_directions", "early_stop", "adafactor")
-ONLY_REPORT = ("absolute", "rate_by_size")
+ONLY_REPORT = ("absolute",)
+REPORTING = (*ONLY_REPORT, "five_sentences")  # they change what is reported of the same runs
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Step:
         headline: what it would report, a seed each: its rank reduction by its own measure, catalyst less control.
         damage: the corrected measure of the same runs: change of held-out log-perplexity, catalyst less control.
         treated, control: that measure of each by itself.
+        acts_on: what mending this fault at this place can change: the ``runs``, only the ``report`` of the same runs,
+            or ``nothing``, by construction: both kinds of runs are those of the step before.
     """
 
     name: str
@@ -41,6 +46,7 @@ class Step:
     damage: tuple[float, ...]
     treated: tuple[float, ...]
     control: tuple[float, ...]
+    acts_on: Acts = "runs"
 
 
 def run(
@@ -66,7 +72,7 @@ def run(
     wanted = {
         (name, kind, seed): replace(base, faults=version, treatment=kind, seed=seed)
         for name, version in versions
-        for kind in (TREATMENT, CONTROL)
+        for kind in KINDS
         for seed in seeds
     }
     outcomes, failures = campaign.run(
@@ -75,9 +81,9 @@ def run(
     if failures:
         raise campaign.failed(failures)
     done = {one.setting: one for one in outcomes}
-    steps = []
+    steps: list[Step] = []
     for name, version in versions:
-        pairs = [[_as(done, wanted[name, kind, seed]) for kind in (TREATMENT, CONTROL)] for seed in seeds]
+        pairs = [[_as(done, wanted[name, kind, seed]) for kind in KINDS] for seed in seeds]
         treated, control = zip(*[(a.log_perplexity_change, b.log_perplexity_change) for a, b in pairs], strict=True)
         steps.append(
             Step(
@@ -87,6 +93,7 @@ def run(
                 damage=tuple(a - b for a, b in zip(treated, control, strict=True)),
                 treated=treated,
                 control=control,
+                acts_on=_acts_on(replace(base, faults=steps[-1].faults), version) if steps else "runs",
             )
         )
     return steps
@@ -99,6 +106,8 @@ def effective(setting: Setting) -> Setting:
     idle = [*ONLY_REPORT, *(ONLY_CONTROLS if is_treatment else (*ONLY_TREATMENT, "sharp_end"))]
     if is_treatment and there.unused_directions:
         idle.append("sharp_end")  # whatever was found, the catalyst does not look at it
+    if setting.rate == replace(setting, faults=there.without("rate_by_size")).rate:
+        idle.append("rate_by_size")  # the model is small, or its rate is given
     if not is_treatment and not there.plain_controls:
         idle.remove("adafactor")
     if setting.treatment != "random_text":
@@ -120,9 +129,11 @@ def metrics(steps: Sequence[Step]) -> dict[str, Any]:
     return found
 
 
-def alone() -> list[tuple[str, Faults]]:
-    """The published experiment, and it with each of its faults mended alone."""
-    return [("as published", faults.PUBLISHED), *((name, faults.PUBLISHED.without(name)) for name in faults.NAMES)]
+def _acts_on(before: Setting, after: Faults) -> Acts:
+    pairs = [(replace(before, treatment=kind), replace(before, treatment=kind, faults=after)) for kind in KINDS]
+    if any(effective(one) != effective(two) for one, two in pairs):
+        return "runs"
+    return "report" if (set(before.faults.present) ^ set(after.present)) & set(REPORTING) else "nothing"
 
 
 def _as(done: dict[Setting, Outcome], setting: Setting) -> Outcome:

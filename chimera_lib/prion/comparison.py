@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from chimera_lib import stats
 from chimera_lib.prion import matching
-from chimera_lib.prion.analysis import verdicts
+from chimera_lib.prion.analysis import movement, verdicts
+from chimera_lib.prion.analysis.judged import Margins
 from chimera_lib.prion.experiment import REPEATED, TREATMENT
 
 if TYPE_CHECKING:
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     from chimera_lib.prion.experiment import Outcome, Setting
 
 Group = tuple[Any, ...]
-MARGINS = {"log_perplexity_change": 0.1, "rank_reduction": 5.0}  # nats, per cent: what still counts as no effect
+_DEFAULT = Margins()
+MARGINS = {"log_perplexity_change": _DEFAULT.log_perplexity, "rank_reduction": _DEFAULT.rank}
+"""What still counts as no effect, in nats and percentage points."""
 UNITS = {"log_perplexity_change": "nats", "rank_reduction": "points"}
 MEASURES: dict[str, Callable[[Outcome], float]] = {
     "log_perplexity_change": lambda one: one.log_perplexity_change,
@@ -48,7 +51,10 @@ def against(
     name: str,
     claim: verdicts.Claim | None = None,
 ) -> Verdict:
-    """Compare two treatments on one of `MEASURES`, pair by pair of the same seed."""
+    """Compare two treatments on one of `MEASURES`, pair by pair of the same seed.
+
+    Where one of them moved the weights less than a tenth as far as the other, they are not called equivalent.
+    """
     read = MEASURES[measure]
     pairs = _paired(treated, controls)
     return verdicts.compare(
@@ -58,6 +64,7 @@ def against(
         name=name,
         claim=claim,
         unit=UNITS.get(measure, ""),
+        moved=movement.lesser(*(distance([pair[side] for pair in pairs]) for side in (0, 1))) if pairs else None,
     )
 
 
@@ -167,6 +174,11 @@ def _judged(found: Sequence[Verdict], start: str, end: str) -> dict[str, Any]:
         if verdict.g is not None:
             told |= {f"{key}_g": verdict.g, f"{key}_p": verdict.p_holm}
     return told
+
+
+def distance(outcomes: Sequence[Outcome]) -> float:
+    """How far runs moved the weights in the mean, the norm of their change."""
+    return sum(one.weight_change for one in outcomes) / len(outcomes)
 
 
 def _paired(ones: Sequence[Outcome], twos: Sequence[Outcome]) -> list[tuple[Outcome, Outcome]]:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
 from chimera_lib.prion import cascade, faults, priorities
 from chimera_lib.prion.experiment import Setting
+from tests.prion.outcomes import outcome
+
+if TYPE_CHECKING:
+    from chimera_lib.prion.experiment import Outcome
 
 TREATED = Setting(treatment="eigen_prion", faults=faults.PUBLISHED)
 CONTROL = Setting(treatment="gaussian_noise", faults=faults.PUBLISHED)
@@ -16,7 +21,7 @@ CONTROL = Setting(treatment="gaussian_noise", faults=faults.PUBLISHED)
 def test_runs_that_come_to_the_same_are_one() -> None:
     without_search = replace(TREATED, faults=faults.PUBLISHED.without("sharp_end"))
     assert cascade.effective(TREATED) == cascade.effective(without_search)  # the catalyst never looks at it
-    for name in (*cascade.ONLY_CONTROLS, *cascade.ONLY_REPORT, "five_sentences"):
+    for name in (*cascade.ONLY_CONTROLS, *cascade.REPORTING, "rate_by_size"):
         assert cascade.effective(replace(TREATED, faults=faults.PUBLISHED.without(name))) == cascade.effective(TREATED)
     for name in ("unused_directions", "early_stop", "adafactor"):
         assert cascade.effective(replace(CONTROL, faults=faults.PUBLISHED.without(name))) == cascade.effective(CONTROL)
@@ -55,11 +60,27 @@ def test_a_cascade_reports_what_each_version_would_report() -> None:
     assert named["as_published_headline"]["n"] == 2
     assert named["absolute_damage"]["value"] == pytest.approx(sum(found[1].damage) / 2)
 
+    assert [step.acts_on for step in found] == ["runs", "report"]
 
-def test_each_fault_can_be_mended_alone() -> None:
-    versions = cascade.alone()
-    assert len(versions) == 1 + len(faults.NAMES)
-    assert all(len(version.present) == len(faults.NAMES) - 1 for _, version in versions[1:])
+
+def test_faults_that_cannot_act_are_known_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ran(settings: list[Setting], **_: object) -> tuple[list[Outcome], list[object]]:
+        return [replace(outcome(), setting=one) for one in settings], []
+
+    monkeypatch.setattr(cascade.campaign, "run", ran)
+    for model, idle in (("neox-0.3m", True), ("pythia-1b", False)):
+        found = {step.name: step.acts_on for step in cascade.run(Setting(model=model), faults.cascade(), (1, 2))}
+        nothing = {"one_text_seed", "sharp_end"} | ({"rate_by_size"} if idle else set())
+        assert {name for name, acts in found.items() if acts == "nothing"} == nothing
+        assert {name for name, acts in found.items() if acts == "report"} == {"five_sentences", "absolute"}
+
+
+def test_the_rate_of_large_models_makes_another_run() -> None:
+    for learning_rate, same in ((None, False), (1e-3, True)):
+        large = replace(TREATED, model="1b", learning_rate=learning_rate)
+        mended = replace(large, faults=faults.PUBLISHED.without("rate_by_size"))
+        assert (cascade.effective(large) == cascade.effective(mended)) is same
+        assert cascade.effective(large).rate == large.rate
 
 
 # --- the four priorities -----------------------------------------------------------------------------------------

@@ -33,6 +33,21 @@ def test_pairs_are_of_one_seed_whatever_the_order() -> None:
     assert verdict.answer == "does not hold"
 
 
+def test_controls_that_hardly_moved_are_not_called_equivalent() -> None:
+    damages = (0.01, -0.02, 0.03, 0.0, 0.01)
+    treated = [outcome(damage=one, moved=10.0, seed=seed) for seed, one in enumerate(damages)]
+    for moved, relation in ((9.0, "equivalent"), (0.5, "cannot tell")):
+        still = [outcome(damage=one, moved=moved, seed=seed) for seed, one in enumerate(damages[::-1])]
+        for pair in ((treated, still), (still, treated)):
+            verdict = comparison.against(*pair, "log_perplexity_change", name="x", claim="greater")
+            assert verdict.relation == relation
+            assert verdict.moved == pytest.approx(moved / 10)
+
+
+def test_margins_are_those_of_the_analysis() -> None:
+    assert comparison.MARGINS == {"log_perplexity_change": 0.1, "rank_reduction": 1.0}
+
+
 def test_at_equal_distance_a_run_is_read_where_the_other_ended() -> None:
     far = [outcome(damage=1.0 + seed / 10, moved=20, treatment="eigen_prion", seed=seed) for seed in range(3)]
     near = [outcome(damage=0.3, moved=10 + seed, treatment="text_fixed", seed=seed) for seed in range(3)]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from chimera_lib.prion.analysis import describe
+from chimera_lib.prion.analysis import describe, movement
 from chimera_lib.prion.analysis.runs import PERPLEXITY_POST, RANK_REDUCTION, counted, values
 
 if TYPE_CHECKING:
@@ -80,19 +80,14 @@ def _repetition(groups: Groups) -> list[str]:
 
 def _movement(groups: Groups) -> list[str]:
     """Where one optimizer moves the weights further than another, or nothing says how far."""
-    moved = {}
-    for name, runs in groups.items():
-        keys = sorted({key for run in runs for key in run.metrics if key.endswith("weight_change")})
-        found = [value for run in runs for key in keys[:1] if (value := run.metric(key)) is not None]
-        if found:
-            moved[name] = float(np.mean(found))
-    if len(moved) < len(groups):
+    measured, moved = movement.by_group(groups)
+    if not moved:
         return ["the weights' change is not recorded: an optimizer under which nothing happens may not have moved them"]
     if max(moved.values()) <= MOVED * min(moved.values()):
         return []
     said = ", ".join(f"{name} {value:.3g}" for name, value in moved.items())
     return [
-        f"the optimizers move the weights by different lengths ({said}): compare at equal ones before saying immune"
+        f"the optimizers move the weights by different {measured} ({said}): compare at equal ones before saying immune"
     ]
 
 

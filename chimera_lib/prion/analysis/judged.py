@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chimera_lib import effects
 from chimera_lib.errors import ChimeraError
-from chimera_lib.prion.analysis import describe, scaling, verdicts
+from chimera_lib.prion.analysis import describe, movement, scaling, verdicts
 from chimera_lib.prion.analysis import groups as grouping
 from chimera_lib.prion.analysis.runs import LOG_PERPLEXITY, RANK_REDUCTION, paired, values
 
@@ -24,9 +24,12 @@ SAID = {RANK_REDUCTION: "rank reduction", LOG_PERPLEXITY: "log-perplexity change
 
 
 class Margins(NamedTuple):
-    """What still counts as no effect: of rank reduction in percentage points, of log-perplexity in nats."""
+    """What still counts as no effect: of rank reduction in percentage points, of log-perplexity in nats.
 
-    rank: float = 5.0
+    The smallest effect on the rank that the source makes a claim of is about 3 points: a margin has to be well below.
+    """
+
+    rank: float = 1.0
     log_perplexity: float = 0.1
 
     def of(self, metric: str) -> float:
@@ -47,7 +50,12 @@ def judge(priority: int, groups: Groups, metric: str, margins: Margins) -> dict[
     first = grouping.reference(samples, priority)  # type: ignore[arg-type]
     changes = [
         verdicts.against_zero(
-            found, name=f"{name}, {SAID[metric]}", claim=_change(priority, name), groups=(name,), **options
+            found,
+            name=f"{name}, {SAID[metric]}",
+            claim=_change(priority, name),
+            groups=(name,),
+            moved=movement.share(groups[name], groups[first]) if first and name != first else None,
+            **options,
         )
         for name, found in samples.items()
     ]
@@ -56,7 +64,12 @@ def judge(priority: int, groups: Groups, metric: str, margins: Margins) -> dict[
         one, two = (two, one) if two == first else (one, two)
         claim: Claim | None = "greater" if one == first and two not in grouping.PRIORITIES[priority].attacks else None
         name = f"{one} less {two}, {SAID[metric]}"
-        both = {**options, "claim": claim, "groups": (one, two)}
+        both = {
+            **options,
+            "claim": claim,
+            "groups": (one, two),
+            "moved": movement.lesser_share(groups[one], groups[two]),
+        }
         differences.append(verdicts.compare(samples[one], samples[two], paired=False, name=name, **both))
         pairs = paired(groups[one], groups[two], metric)
         if len(pairs[0]) > 1:
@@ -69,9 +82,8 @@ def judge(priority: int, groups: Groups, metric: str, margins: Margins) -> dict[
         if priority == 1
         else []
     )
-    families = {"changes": changes, "differences": differences, "paired": by_seed}
-    corrected = {name: verdicts.holm_all(family) for name, family in families.items()}
-    return {**corrected, "scaling": slopes}
+    families = {"changes": changes, "differences": differences, "paired": by_seed, "scaling": slopes}
+    return {name: verdicts.holm_all(family) for name, family in families.items()}
 
 
 def welch(groups: Groups, metric: str) -> dict[str, Any]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from chimera_lib.prion.analysis.runs import counted
-from chimera_lib.prion.analysis.verdicts import Verdict
+from chimera_lib.prion.analysis.verdicts import Verdict, holm_all
 from chimera_lib.stats import Interval
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from chimera_lib.prion.analysis.runs import RunResult
     from chimera_lib.prion.analysis.verdicts import Claim
+
+Key = TypeVar("Key")
 
 
 def slope(
@@ -41,7 +43,9 @@ def slope(
 
     Returns:
         A verdict on the claim that the slope is positive; without a test where there are fewer than two sizes or too
-        few runs.
+        few runs. Its ``g`` is the slope in standard deviations: over the standard deviation of runs of one size,
+        pooled over the sizes, with the correction for few runs of Hedges' g; it has no interval. Its ``p`` is of this
+        slope alone: see `corrected`.
     """
     points = [
         (math.log10(run.parameters), abs(value) if absolute else value)
@@ -71,8 +75,32 @@ def slope(
             interval, p = Interval(float(low), float(high)), float(fit.pvalues[1])
     bootstrap = _bootstrap(x, y, seed, draws) if counts.min() > 1 else None
     return Verdict(
-        name, effect, interval, bootstrap, None, None, p, None, None, None, None, n, False, claim, unit, note
-    )
+        name, effect, interval, bootstrap, _in_deviations(effect, x, y), None, p, None, None, None, None, n, False,
+        claim, unit, note,
+    )  # fmt: skip
+
+
+def corrected(*found: Mapping[Key, Verdict]) -> tuple[dict[Key, Verdict], ...]:
+    """The same slopes with p-values corrected by Holm's method over all that are given together.
+
+    Args:
+        found: one mapping or several; those of all of them are one family.
+
+    Returns:
+        A dict for each mapping, in the order given: ``p_holm`` is set, and the answers go by it.
+    """
+    told = iter(holm_all([one for mapping in found for one in mapping.values()]))
+    return tuple({key: next(told) for key in mapping} for mapping in found)
+
+
+def _in_deviations(effect: float, x: np.ndarray, y: np.ndarray) -> float | None:
+    """A slope over the pooled standard deviation within sizes, corrected as Hedges' g; None where they do not vary."""
+    rest = sum(float(((y[x == one] - y[x == one].mean()) ** 2).sum()) for one in np.unique(x))
+    freedom = x.size - np.unique(x).size
+    if freedom < 2 or rest <= 0:
+        return None
+    few = math.exp(math.lgamma(freedom / 2) - math.lgamma((freedom - 1) / 2)) / math.sqrt(freedom / 2)
+    return effect / math.sqrt(rest / freedom) * few
 
 
 def _bootstrap(x: np.ndarray, y: np.ndarray, seed: int, draws: int) -> Interval:

@@ -1,19 +1,16 @@
-"""What a comparison allows one to say: two groups differ, are equivalent within a margin, or it cannot be told.
-
-A claim about the comparison then holds, does not hold, or cannot be told. A large p-value alone never becomes "the
-same": only an equivalence test does.
-"""
+"""Compare two groups of runs, or one with no change: effect, intervals, tests, and the verdict they allow."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from chimera_lib import effects, stats
 from chimera_lib.errors import ChimeraError
+from chimera_lib.prion.analysis.verdict import ALPHA, Answer, Claim, Relation, Verdict, said
 from chimera_lib.stats import Interval
 
 if TYPE_CHECKING:
@@ -21,111 +18,20 @@ if TYPE_CHECKING:
 
     Values = Sequence[float] | np.ndarray
 
-Claim = Literal["greater", "less", "different", "equivalent"]
-Relation = Literal["differs", "equivalent", "cannot tell"]
-Answer = Literal["holds", "does not hold", "cannot tell"]
-ALPHA = 0.05
+__all__ = [
+    "ALPHA",
+    "CLAIMS",
+    "Answer",
+    "Claim",
+    "Relation",
+    "Verdict",
+    "against_zero",
+    "compare",
+    "holm_all",
+    "resampled",
+    "said",
+]
 CLAIMS = ("greater", "less", "different", "equivalent")
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A comparison of two groups, or of one with no change, and what may be said of it.
-
-    Attributes:
-        name: what is compared.
-        effect: mean of the treatment less mean of the control, in `unit`.
-        interval: its 95 % interval, Student's of the pairs or Welch's; None where there is no spread or one value.
-        bootstrap: the same by resampling pairs, or each group by itself.
-        g: Hedges g, with its interval `g_interval`; None as above.
-        p: of the t test that the effect is zero; `p_holm`, corrected over the comparisons made together.
-        margin: what still counts as no effect; None where equivalence was not asked.
-        p_equivalent: of the two one-sided tests; `p_equivalent_holm`, corrected.
-        n: values of the treatment and of the control (the same twice for pairs; 0 where there is no control).
-        paired: values were compared by seed.
-        claim: what is claimed of the effect, or empty.
-        unit: of the effect, such as ``points`` or ``nats``.
-        note: why something is missing.
-        groups: names of the groups compared.
-    """
-
-    name: str
-    effect: float
-    interval: Interval | None
-    bootstrap: Interval | None
-    g: float | None
-    g_interval: Interval | None
-    p: float | None
-    p_holm: float | None
-    margin: float | None
-    p_equivalent: float | None
-    p_equivalent_holm: float | None
-    n: tuple[int, int]
-    paired: bool
-    claim: Claim | None = None
-    unit: str = ""
-    note: str = ""
-    groups: tuple[str, ...] = ()
-
-    @property
-    def equivalent(self) -> bool | None:
-        """The effect lies within the margin, tested; None where that was not asked or could not be."""
-        p = self.p_equivalent if self.p_equivalent_holm is None else self.p_equivalent_holm
-        return None if p is None else p < ALPHA
-
-    @property
-    def differs(self) -> bool | None:
-        """The effect is not zero, tested, corrected where other comparisons stand beside it; None without a test."""
-        p = self.p if self.p_holm is None else self.p_holm
-        return None if p is None else p < ALPHA
-
-    @property
-    def relation(self) -> Relation:
-        """What the two groups are to each other; within the margin counts as equivalent even if surely not zero."""
-        if self.equivalent:
-            return "equivalent"
-        return "differs" if self.differs else "cannot tell"
-
-    @property
-    def answer(self) -> Answer:
-        """Whether the claim holds; without one, whether the groups differ."""
-        claim = self.claim or "different"
-        if claim == "equivalent":
-            return {"equivalent": "holds", "differs": "does not hold"}.get(self.relation, "cannot tell")  # type: ignore[return-value]
-        if self.equivalent:
-            return "does not hold"
-        if not self.differs:
-            return "cannot tell"
-        wanted = {"greater": self.effect > 0, "less": self.effect < 0, "different": True}
-        return "holds" if wanted[claim] else "does not hold"
-
-    @property
-    def text(self) -> str:
-        """The comparison in a sentence, numbers included."""
-        unit = f" {self.unit}" if self.unit else ""
-        parts = [f"{self.name}: {self.effect:+.3g}{unit}"]
-        if self.interval:
-            parts.append(f"[{self.interval.low:+.3g}, {self.interval.high:+.3g}]")
-        facts = [f"n = {self.n[0]}" + (" pairs" if self.paired else f" and {self.n[1]}" if self.n[1] else "")]
-        facts += [f"g = {self.g:+.2f}"] if self.g is not None else []
-        p, kind = (self.p, "p") if self.p_holm is None else (self.p_holm, "Holm p")
-        facts += [f"{kind} {said(p)}"] if p is not None else []
-        p, kind = (self.p_equivalent, "p") if self.p_equivalent_holm is None else (self.p_equivalent_holm, "Holm p")
-        facts += [f"equivalence within {self.margin:g}: {kind} {said(p)}"] if p is not None else []
-        facts += [self.note] if self.note else []
-        words = f"claimed {self.claim}: {self.answer}" if self.claim else self.relation
-        return f"{' '.join(parts)} ({', '.join(facts)}): {words}"
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """All of it for a JSON file."""
-        derived = {"equivalent": self.equivalent, "relation": self.relation, "answer": self.answer, "text": self.text}
-        return {**asdict(self), **derived}
-
-
-def said(p: float) -> str:
-    """A p-value for a reader: ``= 0.034``, ``< 0.001``."""
-    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
 
 
 def compare(
@@ -138,6 +44,7 @@ def compare(
     claim: Claim | None = None,
     unit: str = "",
     groups: tuple[str, ...] = (),
+    moved: float | None = None,
     seed: int = 0,
 ) -> Verdict:
     """Compare two groups of values of any metric: effect, intervals, Hedges g, t test and, with a margin, equivalence.
@@ -151,6 +58,7 @@ def compare(
         claim: what is claimed: that the treatment is `greater`, `less`, `different` or `equivalent`.
         unit: of the values, for the sentence.
         groups: names of the groups, kept with the verdict.
+        moved: how far the weights moved in one group over how far in the other, see `Verdict`; None: not known.
         seed: of the bootstrap's draws.
 
     Raises:
@@ -170,8 +78,8 @@ def compare(
     looked_at = [treated, control] if differences is None else [differences]
     spread = enough and not all(effects.constant(one) for one in looked_at)
     empty = Verdict(
-        name, effect, None, None, None, None, None, None, margin, None, None, n, paired, claim, unit, "", groups
-    )
+        name, effect, None, None, None, None, None, None, margin, None, None, n, paired, claim, unit, "", groups, moved,
+    )  # fmt: skip
     if not spread:
         why = "the values do not vary: no test is possible" if enough else "a single value: no test is possible"
         return replace(empty, note=why)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from chimera_lib.plotting import COLOURS
 from chimera_lib.prion import comparison, matching
-from chimera_lib.prion.analysis import verdicts
+from chimera_lib.prion.analysis import movement, verdicts
 from chimera_lib.prion.figures import labels, trails
 from chimera_lib.prion.figures.damage import mean_and_interval
 
@@ -26,28 +26,46 @@ ByOptimizer = dict[str, list["Outcome"]]
 def at_rate(outcomes: Sequence[Outcome], rate: float) -> list[dict[str, Any]]:
     """A row an optimizer at one learning rate: damage with its interval, distance, whether it is within the margin.
 
+    The equivalence tests are corrected by Holm's method over the optimizers. An optimizer is not called within the
+    margin on fewer than five runs, nor where its weights moved less than a tenth as far as the farthest did.
+
     Args:
         outcomes: runs of one treatment.
         rate: the learning rate.
     """
-    rows = []
-    for name, label in labels.OPTIMIZERS.items():
-        runs = [one for one in outcomes if (one.setting.optimizer, one.setting.rate) == (name, rate)]
-        if not runs:
-            continue
-        verdict = verdicts.against_zero([one.log_perplexity_change for one in runs], margin=MARGIN)
-        rows.append(
-            {
-                "optimizer": label,
-                "log-perplexity (nats)": verdict.effect,
-                "low": verdict.interval.low if verdict.interval else math.nan,
-                "high": verdict.interval.high if verdict.interval else math.nan,
-                "n": len(runs),
-                "within 0.1 nats": "yes" if verdict.equivalent else "not shown",
-                "change of the weights": sum(one.weight_change for one in runs) / len(runs),
-            }
+    runs = {name: [one for one in outcomes if (one.setting.optimizer, one.setting.rate) == (name, rate)]
+            for name in labels.OPTIMIZERS}  # fmt: skip
+    moved = {name: comparison.distance(members) for name, members in runs.items() if members}
+    farthest = max(moved.values(), default=0.0)
+    found = [
+        verdicts.against_zero(
+            [one.log_perplexity_change for one in runs[name]],
+            name=labels.OPTIMIZERS[name],
+            margin=MARGIN,
+            claim="equivalent",
+            moved=movement.of(way, farthest),
         )
-    return rows
+        for name, way in moved.items()
+    ]
+    return [
+        {
+            "optimizer": verdict.name,
+            "log-perplexity (nats)": verdict.effect,
+            "low": verdict.interval.low if verdict.interval else math.nan,
+            "high": verdict.interval.high if verdict.interval else math.nan,
+            "n": verdict.n[0],
+            "within 0.1 nats": _within(verdict),
+            "change of the weights": way,
+        }
+        for verdict, way in zip(verdicts.holm_all(found), moved.values(), strict=True)
+    ]
+
+
+def _within(verdict: Verdict) -> str:
+    """``yes``; ``not shown``; or why effects within the margin do not show it."""
+    if verdict.equivalent or not verdict.within:
+        return "yes" if verdict.equivalent else "not shown"
+    return "weights hardly moved" if verdict.small else "too few runs"
 
 
 def farthest(outcomes: Sequence[Outcome]) -> dict[str, ByOptimizer]:
@@ -65,7 +83,7 @@ def farthest(outcomes: Sequence[Outcome]) -> dict[str, ByOptimizer]:
 
 def _farthest(rates: Mapping[float, list[Outcome]], seeds: int) -> list[Outcome]:
     whole = [runs for runs in rates.values() if len(runs) == seeds] or list(rates.values())
-    return max(whole, key=lambda runs: sum(one.weight_change for one in runs) / len(runs))
+    return max(whole, key=comparison.distance)
 
 
 def judged(found: Mapping[tuple[str, str], Verdict]) -> list[dict[str, Any]]:

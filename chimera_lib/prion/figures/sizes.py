@@ -115,7 +115,12 @@ def slope(runs: Sequence[Outcome], share: float, *, measure: str = "log_perplexi
 
 
 def slopes(plain: Mapping[tuple[str, str], Verdict], matched: Mapping[str, Verdict]) -> list[dict[str, Any]]:
-    """A row a slope, for a table: of what, with its interval and what it says of the claim that larger is worse."""
+    """A row a slope, for a table: of what, with its interval and what it says of the claim that larger is worse.
+
+    Args:
+        plain: (treatment, metric) to its slope at one rate.
+        matched: treatment to its slope at equal distance. Both as of `scaling.corrected`: without it there is no p.
+    """
     said = {"log_perplexity_change": "log-perplexity (nats)", "rank_reduction_pct": "rank reduction (%)"}
     rows = [(labels.TREATMENTS[name], said[metric], "one rate", one) for (name, metric), one in plain.items()]
     loss = said["log_perplexity_change"]
@@ -128,6 +133,8 @@ def slopes(plain: Mapping[tuple[str, str], Verdict], matched: Mapping[str, Verdi
             "slope": one.effect,
             "low": one.interval.low if one.interval else math.nan,
             "high": one.interval.high if one.interval else math.nan,
+            "slope / SD": math.nan if one.g is None else one.g,
+            "p (Holm)": math.nan if one.p_holm is None else one.p_holm,
             "larger is worse": one.answer,
         }
         for name, measure, at, one in rows

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from chimera_lib.prion.analysis.verdicts import Verdict
     from chimera_lib.prion.experiment import Outcome
 
+RELATIONS = {"differs": "different", "differs within the margin": "different, within margin"}
+
 
 def steps(outcomes: Sequence[Outcome]) -> list[int]:
     """The numbers of steps after which all runs were measured, 0 left out."""
@@ -63,7 +65,7 @@ def judged(kinds: Mapping[str, Sequence[Verdict]], *, unit: str = "nats") -> lis
             "95 % interval": f"{one.interval.low:+.3f} to {one.interval.high:+.3f}" if one.interval else "none",
             "Hedges g": math.nan if one.g is None else one.g,
             "p (Holm)": math.nan if one.p_holm is None else one.p_holm,
-            "the two are": {"differs": "different"}.get(one.relation, one.relation),
+            "the two are": RELATIONS.get(one.relation, one.relation),
             "claim": one.answer,
         }
         for kind, found in kinds.items()

@@ -61,6 +61,20 @@ def test_how_far_optimizers_move_the_weights() -> None:
     still = [replace(one, metrics={"rank_reduction_pct": 1.0 + one.run}) for one in runs()]
     (found,) = confounds.warnings(3, {"adamw": runs(), "sgd": still})
     assert "not recorded" in found
+    assert "different lengths" in confounds.warnings(3, {"adamw": runs(moved=10.0), "sgd": runs(moved=0.1)})[0]
+
+
+def test_movement_is_named_after_what_was_measured() -> None:
+    def relative(share: float, **more: float) -> list[RunResult]:
+        return [
+            replace(one, metrics={"rank_reduction_pct": 1.0 + one.run, "final_relative_weight_change": share, **more})
+            for one in runs()
+        ]
+
+    (found,) = confounds.warnings(3, {"adamw": relative(0.2), "sgd": relative(0.001)})
+    assert "by different shares of their norm (adamw 0.2, sgd 0.001)" in found
+    both = {"adamw": relative(0.2, final_weight_change=9.0), "sgd": relative(0.001, final_weight_change=8.0)}
+    assert confounds.warnings(3, both) == []  # lengths, where both have them
 
 
 def test_tuning_of_quantised_models() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from chimera_lib import stats
 from chimera_lib.prion.analysis import scaling
 from chimera_lib.prion.analysis.runs import RunResult
 
@@ -81,6 +82,23 @@ def test_too_few_runs_have_no_interval(values: dict) -> None:
     found = scaling.slope(sizes(values), METRIC)
     assert found.interval is found.p is None and found.answer == "cannot tell"
     assert math.isnan(found.effect) == (len(values) < 2)
+
+
+def test_slopes_are_corrected_over_all_that_stand_together() -> None:
+    found = {name: scaling.slope(line(steep, 0.5, seed=2), METRIC) for name, steep in (("a", 0.5), ("b", 0.0))}
+    other = {"c": scaling.slope(line(0.3, 0.5, seed=4), METRIC), "d": scaling.slope(sizes({1e6: [1.0]}), METRIC)}
+    first, second = scaling.corrected(found, other)
+    assert list(first) == ["a", "b"] and list(second) == ["c", "d"] and second["d"].p_holm is None
+    raw = [found["a"].p or 0, found["b"].p or 0, other["c"].p or 0]
+    assert [first["a"].p_holm, first["b"].p_holm, second["c"].p_holm] == stats.holm(raw).tolist()
+
+
+def test_a_slope_in_deviations_is_over_the_spread_within_sizes() -> None:
+    values = {1e6: [0.0, 1.0, 2.0], 1e7: [10.0, 11.0, 12.0]}  # a slope of 10; a standard deviation of 1 at each size
+    few = math.gamma(2) / (math.sqrt(2) * math.gamma(1.5))  # 4 degrees of freedom
+    assert scaling.slope(sizes(values), METRIC).g == pytest.approx(10 * few)
+    assert scaling.slope(sizes({1e6: [1.0, 1.0], 1e7: [2.0, 2.0]}), METRIC).g is None
+    assert scaling.slope(sizes({1e6: [1.0], 1e7: [2.0], 1e8: [4.0]}), METRIC).g is None
 
 
 def test_models_of_unknown_size_and_failed_runs_are_left_out() -> None:

@@ -38,11 +38,14 @@ def test_answers(a: list, b: list, claim: str | None, relation: str, answer: str
     assert found.text.endswith(f"claimed {claim}: {answer}" if claim else relation)
 
 
-def test_a_small_difference_that_is_sure_is_equivalent_all_the_same() -> None:
+def test_a_small_difference_that_is_sure_is_both_a_difference_and_small() -> None:
     a = [1.0, 2.0, 3.0, 4.0, 5.0]
     b = [0.9, 1.91, 2.9, 3.89, 4.9]
     found = verdicts.compare(a, b, margin=0.5)
-    assert found.differs and found.equivalent and found.relation == "equivalent"
+    assert found.differs and found.equivalent and found.relation == "differs within the margin"
+    assert found.answer == "holds" and "smaller than the margin" in found.text
+    answers = {claim: verdicts.compare(a, b, margin=0.5, claim=claim).answer for claim in verdicts.CLAIMS}  # type: ignore[arg-type]
+    assert answers == {"greater": "holds", "less": "does not hold", "different": "holds", "equivalent": "holds"}
     assert verdicts.compare(a, b).relation == "differs"  # no margin was named
     assert verdicts.compare(a, b, paired=False, margin=0.5).relation == "cannot tell"  # the seeds' spread hides it
 
@@ -85,8 +88,38 @@ def test_correction_can_turn_an_answer() -> None:
 
 
 def test_one_group_against_no_change() -> None:
-    found = verdicts.against_zero([0.01, -0.02, 0.03, 0.0], margin=0.1, claim="equivalent", name="sham")
-    assert found.answer == "holds" and found.n == (4, 0) and "(n = 4, " in found.text
+    found = verdicts.against_zero([0.01, -0.02, 0.03, 0.0, 0.01], margin=0.1, claim="equivalent", name="sham")
+    assert found.answer == "holds" and found.n == (5, 0) and "(n = 5, " in found.text
+
+
+def test_a_sure_difference_holds_whatever_the_margin() -> None:
+    a, b = [3.0, 3.2, 2.8, 3.1, 2.9], [0.01, -0.02, 0.0, 0.02, -0.01]
+    found = verdicts.compare(a, b, margin=5, claim="greater")
+    assert found.answer == "holds" and found.text.endswith("smaller than the margin): claimed greater: holds")
+    assert "smaller than" not in verdicts.compare(a, b, margin=1, claim="greater").text
+
+
+def test_few_values_are_never_equivalent() -> None:
+    values = [0.01, -0.02, 0.03, 0.0, 0.01]
+    for n in (2, 4):
+        found = verdicts.against_zero(values[:n], margin=10.0, claim="equivalent")
+        assert found.within and not found.equivalent and found.answer == found.relation == "cannot tell"
+        assert "fewer than 5 values" in found.text
+    unequal = verdicts.compare(values, [0.02, 0.0], margin=10.0, paired=False, claim="equivalent")
+    assert unequal.within and unequal.answer == "cannot tell"
+    sure = verdicts.compare([0.1, 0.11, 0.12], [0.0, 0.01, 0.021], margin=10.0, claim="equivalent")
+    assert sure.differs and sure.answer == "cannot tell"
+
+
+@pytest.mark.parametrize(
+    ("moved", "answer"), [(None, "holds"), (1.0, "holds"), (0.1, "holds"), (0.09, "cannot tell"), (0.0, "cannot tell")]
+)
+def test_weights_that_hardly_moved_are_not_immune(moved: float | None, answer: str) -> None:
+    found = verdicts.against_zero([0.01, -0.02, 0.03, 0.0, 0.01], margin=0.1, claim="equivalent", moved=moved)
+    assert found.answer == answer and ("weights hardly moved" in found.text) == (answer == "cannot tell")
+    greater = verdicts.compare(NEAR, LOW, margin=1.0, claim="greater", moved=moved)
+    assert greater.answer == ("does not hold" if answer == "holds" else "cannot tell")
+    assert verdicts.compare(HIGH, LOW, margin=1.0, claim="greater", moved=0.0).answer == "holds"
 
 
 @pytest.mark.parametrize(

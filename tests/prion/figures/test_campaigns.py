@@ -87,11 +87,46 @@ def test_optimizers_are_shown_by_rate_and_by_distance() -> None:
     table = mechanism.at_rate(runs, 1e-3)
     assert [row["optimizer"] for row in table] == ["AdamW", "SGD"]
     assert table[1]["change of the weights"] == pytest.approx(0.1)
+    assert [row["within 0.1 nats"] for row in table] == ["not shown", "not shown"]
     far = mechanism.farthest(runs)
     assert {one.setting.rate for one in far["eigen_prion"]["sgd"]} == {1e-2}
     assert mechanism.at_distance(far, 0.5).axes
     verdict = comparison.against(seeds(), seeds(optimizer="sgd"), "log_perplexity_change", name="x")
     assert mechanism.judged({("eigen_prion", "sgd"): verdict})[0]["AdamW less"] == "SGD"
+
+
+def test_optimizers_are_immune_only_with_runs_enough_and_weights_that_moved() -> None:
+    def shown(moved: float, count: int) -> list[str]:
+        damages = (0.01, -0.02, 0.03, 0.0, 0.01)[:count]
+        strong = [outcome(damage=2 + seed / 9, moved=10.0, learning_rate=1e-3, seed=seed) for seed in range(count)]
+        weak = [
+            outcome(damage=one, moved=moved, learning_rate=1e-3, seed=seed, optimizer="sgd")
+            for seed, one in enumerate(damages)
+        ]
+        return [row["within 0.1 nats"] for row in mechanism.at_rate(strong + weak, 1e-3)]
+
+    assert shown(8.0, 5) == ["not shown", "yes"]
+    assert shown(0.1, 5) == ["not shown", "weights hardly moved"]
+    assert shown(8.0, 4) == ["not shown", "too few runs"]
+
+
+def test_immunity_of_optimizers_is_corrected_over_them() -> None:
+    damages = (0.0, 0.11, 0.02, 0.08, 0.04)
+    one, many = (
+        [
+            row["within 0.1 nats"]
+            for row in mechanism.at_rate(
+                [
+                    outcome(damage=value, learning_rate=1e-3, seed=seed, optimizer=name)
+                    for name in names
+                    for seed, value in enumerate(damages)
+                ],
+                1e-3,
+            )
+        ]
+        for names in (["sgd"], list(labels.OPTIMIZERS))
+    )
+    assert one == ["yes"] and many == ["not shown"] * 4
 
 
 def test_shields_change_one_thing_at_a_time() -> None:
@@ -117,13 +152,26 @@ def test_the_waterfall_begins_each_bar_where_the_last_ended() -> None:
 
     path = [step("as published", 10.0), step("double_shift", 4.0), step("unused_directions", 1.0)]
     bars = waterfall.waterfall(path).axes[0].patches
-    assert [round(bar.get_x() + min(bar.get_width(), 0), 3) for bar in bars] == [0, 4.1, 0]
-    assert [round(abs(bar.get_width()), 3) for bar in bars] == [10.1, 6.0, 1.1]
+    assert [round(bar.get_x() + min(bar.get_width(), 0), 3) for bar in bars] == [0, 4.1, 1.1, 0]
+    assert [round(abs(bar.get_width()), 3) for bar in bars] == [10.1, 6.0, 3.0, 1.1]
     table = reanalysis.contributions(path)
     assert [row["reported (%)"] for row in table] == pytest.approx([-6.0, -3.0])
     assert table[0]["95 % interval"] == "-6.0 to -6.0"
     assert reanalysis.largest(path) == "double_shift"
     assert "as published" in reanalysis.pair(path[0]).axes[0].get_title()
+
+
+def test_the_waterfall_marks_faults_that_cannot_act() -> None:
+    values = (1.0, 2.0)
+    path = [
+        cascade.Step(name, faults.CORRECTED, values, values, values, values, acts)
+        for name, acts in (("as published", "runs"), ("sharp_end", "nothing"), ("absolute", "report"))
+    ]
+    figure = waterfall.waterfall(path)
+    told = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert told == ["as published", f"{labels.FAULTS['sharp_end']} *", f"{labels.FAULTS['absolute']} †", "all mended"]
+    assert "zero by construction" in figure.get_supxlabel() and "report only" in figure.get_supxlabel()
+    assert waterfall.waterfall(path[:1] * 2).get_supxlabel() == ""
 
 
 def test_every_fault_and_treatment_has_words() -> None:
