@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from chimera_lib.errors import Diverged
-from chimera_lib.prion import batches, chunked_loss, metrics, optimizers, stepping
+from chimera_lib.prion import batches, chunked_loss, metrics, optimizers, quantization, stepping
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -134,7 +134,11 @@ def _one(name: str, rate: float, parameter: nn.Parameter) -> torch.optim.Optimiz
 
 
 class Displacement:
-    """How far a model's weights have moved since this was made; LoRA adapters count by the weights they stand for."""
+    """How far a model's weights have moved since this was made; LoRA adapters count by the weights they stand for.
+
+    Attributes:
+        size: Euclidean norm of all weights, quantised ones by what they stand for, adapters not counted.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         self._adapters = [
@@ -142,14 +146,26 @@ class Displacement:
         ]
         trained = [] if self._adapters else [one for one in model.parameters() if one.requires_grad]
         self._trained = [(one, one.detach().to("cpu", copy=True)) for one in trained]
-        floating = [one for one in model.parameters() if one.is_floating_point()]
-        self.size = math.sqrt(sum(float(one.detach().float().square().sum()) for one in floating))
+        self.size = _size(model)
 
     def norm(self) -> float:
         """Euclidean norm of the change, over all weights."""
         total = sum(float((one.detach().cpu() - start).float().square().sum()) for one, start in self._trained)
         total += sum(float(delta.square().sum()) for module in self._adapters for delta in _products(module))
         return math.sqrt(total)
+
+
+@torch.no_grad()
+def _size(model: nn.Module) -> float:
+    """Euclidean norm of the weights without adapters, so that it is the same however a model is tuned."""
+    whole = [
+        one
+        for name, one in model.named_parameters()
+        if one.is_floating_point() and not any(part.startswith("lora_") for part in name.split("."))
+    ]
+    total = sum(float(one.detach().float().square().sum()) for one in whole)
+    packed = quantization.layers(model).values()  # their weights are whole numbers, passed over above
+    return math.sqrt(total + sum(float(quantization.dequantised(one).square().sum()) for one in packed))
 
 
 @torch.no_grad()

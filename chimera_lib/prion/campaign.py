@@ -17,15 +17,14 @@ from typing import TYPE_CHECKING, Any
 from tqdm.auto import tqdm
 
 from chimera_lib.errors import ChimeraError
-from chimera_lib.prion import experiment
+from chimera_lib.prion import experiment, kept_runs
 from chimera_lib.prion.analysis.runs import RunResult
-from chimera_lib.prion.experiment import Outcome, Setting
-from chimera_lib.prion.faults import Faults
-from chimera_lib.prion.metrics import Measurement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+    from chimera_lib.prion.experiment import Outcome, Setting
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ def run(
     rows: Path | None = None,
     progress: bool = True,
 ) -> tuple[list[Outcome], list[Failure]]:
-    """Do every run that ``rows`` does not hold yet.
+    """Do every run that ``rows`` does not hold yet, measured along the way as ``trail`` asks.
 
     Args:
         settings: what to do, in any order; equal ones are done once.
@@ -58,10 +57,10 @@ def run(
         The outcomes in the order of ``settings``, and the failures.
     """
     wanted = list(dict.fromkeys(settings))
-    done = {outcome.setting: outcome for outcome in (read(rows) if rows else ())}
+    done = {one.setting: one for one in (kept_runs.read(rows) if rows else ()) if kept_runs.followed(one, trail)}
     todo = [one for one in wanted if one not in done]
     failures = []
-    with rows.open("a") if rows else nullcontext() as kept:
+    with kept_runs.appended(rows) if rows else nullcontext() as kept:
         for setting, result in tqdm(
             _results(todo, processes, trail), total=len(todo), unit="run", disable=not progress
         ):
@@ -104,19 +103,6 @@ def failed(failures: Sequence[Failure]) -> ChimeraError:
     """An error that tells which runs failed, and why."""
     why = "; ".join(f"{one.setting.treatment}, seed {one.setting.seed}: {one.reason}" for one in failures)
     return ChimeraError(f"{len(failures)} runs failed ({why}); the same call tries them again")
-
-
-def read(rows: Path) -> list[Outcome]:
-    """The runs that a file holds; a last line that a killed process left half written is passed over."""
-    if not rows.exists():
-        return []
-    found = []
-    for line in rows.read_text().splitlines():
-        try:
-            found.append(_outcome(json.loads(line)))
-        except ValueError:
-            continue
-    return found
 
 
 def _results(
@@ -213,29 +199,11 @@ def _alone() -> None:
 
 def _one(setting: Setting, trail: tuple[int, ...]) -> Outcome | Failure:
     try:
-        along = {step for step in trail if step <= setting.steps} | ({setting.steps} if trail else set())
-        return experiment.run(setting, trail=tuple(sorted(along)))
-    except (ChimeraError, MemoryError) as error:
+        return experiment.run(setting, trail=kept_runs.along(setting, trail))
+    except MemoryError as error:
         return Failure(setting, type(error).__name__, str(error) or "out of memory")
-
-
-def _outcome(plain: dict[str, Any]) -> Outcome:
-    measured = {
-        name: Measurement(**{**plain[name], "singular_values": tuple(plain[name]["singular_values"])})
-        for name in ("before", "after", "published_before", "published_after")
-    }
-    return Outcome(
-        setting=_setting(plain["setting"]),
-        **measured,
-        losses=tuple(plain["losses"]),
-        weight_change=plain["weight_change"],
-        relative_change=plain["relative_change"],
-        trail={int(step): values for step, values in plain["trail"].items()},
-        ranks=tuple((step, rank) for step, rank in plain["ranks"]),
-        facts=plain["facts"],
-        parameters=plain["parameters"],
-    )
-
-
-def _setting(plain: dict[str, Any]) -> Setting:
-    return Setting(**{**plain, "faults": Faults(**plain["faults"])})
+    except ChimeraError as error:
+        return Failure(setting, type(error).__name__, str(error))
+    except Exception as error:  # noqa: BLE001  (whatever it was, it costs this run and not the others)
+        name = type(error).__name__
+        return Failure(setting, name, f"{name}: {error}")

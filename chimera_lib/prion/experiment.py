@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from chimera_lib.errors import ChimeraError, UnknownName
-from chimera_lib.prion import attack, catalysts, corpus, metrics, models, out_of_memory
+from chimera_lib.prion import attack, batches, corpus, metrics, models, out_of_memory, pythia, showing
 from chimera_lib.prion.faults import CORRECTED, Faults
 
 if TYPE_CHECKING:
@@ -18,15 +16,12 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from chimera_lib.prion.batches import Batch
-
-TREATMENT = "eigen_prion"
+TREATMENT, HARD = showing.TREATMENT, showing.HARD
 CONTROLS = ("gaussian_noise", "random_tokens", "random_text", "text_fixed", "random_fixed", "sham")
-TREATMENTS = (TREATMENT, "eigen_prion_hard", *CONTROLS)
-REPEATED = ("eigen_prion", "eigen_prion_hard", "gaussian_noise", "text_fixed", "random_fixed")
+TREATMENTS = (TREATMENT, HARD, *CONTROLS)
+REPEATED = (TREATMENT, HARD, "gaussian_noise", "text_fixed", "random_fixed")
 """Those that show the same sequence at each step (Gaussian noise does so unless the fault ``fresh_controls`` is on)."""
-LARGE = 50_000_000  # parameters
-BILLIONS = ("1b", "1.4b", "2.8b")
+BILLIONS = ("1b", "1.4b", "2.8b")  # sizes of Pythia
 CONTEXT, PASSAGES = 128, 16  # held-out tokens a passage, passages: 2,048 positions
 TRAIL = (0, 4, 8, 16, 32, 64, 100)
 
@@ -69,6 +64,11 @@ class Setting:
             raise UnknownName("treatment", self.treatment, TREATMENTS)
         if self.steps < 0 or self.length < 3:
             raise ChimeraError(f"{self.steps} steps of {self.length} tokens: expected 0 or more of 3 or more")
+        if self.treatment == HARD and self.faults.unused_directions:
+            raise ChimeraError(
+                f"{HARD} with the fault unused_directions: expected {TREATMENT}, as that fault's catalyst is tokens "
+                "already; or mend the fault (--mend unused_directions)"
+            )
 
     @property
     def rate(self) -> float:
@@ -80,7 +80,7 @@ class Setting:
     @property
     def lean(self) -> bool:
         """Whether memory is saved at the price of time: from a billion parameters on."""
-        return self.model in BILLIONS
+        return _billions(self.model)
 
     @property
     def method(self) -> str:
@@ -146,7 +146,12 @@ def default_rate(model: str, faults: Faults = CORRECTED) -> float:
     """1e-4 as published (2e-4 from a billion parameters on, where that fault is in); 1e-3 for the miniature ladder."""
     if model.startswith("neox-"):
         return 1e-3
-    return 2e-4 if faults.rate_by_size and model in BILLIONS else 1e-4
+    return 2e-4 if faults.rate_by_size and _billions(model) else 1e-4
+
+
+def _billions(model: str) -> bool:
+    """Whether this is a size of Pythia of a billion parameters or more, by whichever of its names."""
+    return pythia.size_of(model) in BILLIONS
 
 
 def run(
@@ -187,7 +192,7 @@ def run(
         before = metrics.measure(loaded.model, held_out, weights=weights)
         published_before = metrics.measure_as_published(loaded.model, loaded.tokenizer, double_shift=shift)
         tell("catalyst")
-        shown = make(setting, loaded)
+        shown = showing.make(setting, loaded)
         tell("attack")
         measured = {0: before}  # by the number of steps taken
 
@@ -226,11 +231,9 @@ def run(
 
 
 def watch(
-    model: nn.Module, moved: attack.Displacement, batch: Batch, measured: metrics.Measurement
+    model: nn.Module, moved: attack.Displacement, batch: batches.Batch, measured: metrics.Measurement
 ) -> dict[str, float]:
     """The measures along the way: weight change, loss on the first batch shown, held-out log-perplexity, rank."""
-    from chimera_lib.prion import batches
-
     with torch.no_grad():
         own = batches.loss(model, batch).item()
     return {
@@ -241,48 +244,6 @@ def watch(
     }
 
 
-def make(setting: Setting, loaded: models.Loaded) -> catalysts.Catalyst:
-    """The catalyst or control that a setting asks for, faults considered."""
-    faults, kind = setting.faults, setting.treatment
-    if kind in (TREATMENT, "eigen_prion_hard") and not faults.unused_directions:
-        end = "sharp" if faults.sharp_end else "flat"
-        whole = (setting.model, setting.checkpoint, setting.device)
-        soft = _corrected(*whole, setting.seed, setting.length, setting.catalyst_steps, end)
-        return soft if kind == TREATMENT else catalysts.snapped(soft, loaded.model)
-    options: dict[str, Any] = {"length": setting.length, "seed": setting.seed}
-    if kind == TREATMENT:
-        kind, options["double_shift"] = "published", faults.double_shift
-    elif kind == "gaussian_noise":
-        options |= {"fresh": faults.fresh_controls, "deviation": 0.1 if faults.unmatched_noise else None}
-    elif kind == "random_text" and faults.one_text_seed:
-        options["seed"] = 42
-    text = corpus.tokens("train", loaded.tokenizer)
-    return catalysts.make(kind, loaded.model, loaded.tokenizer, text, **options)
-
-
-@functools.lru_cache(maxsize=64)
-def _corrected(
-    model: str, checkpoint: str, device: str, seed: int, length: int, steps: int, end: str
-) -> catalysts.Catalyst:
-    """The corrected catalyst of a model and a seed: one for all optimizers and precisions that are compared.
-
-    It is made on the whole model in fp32, whatever the run trains afterwards, so that these are shown the same.
-    """
-    whole = models.load(model, device=device, checkpoint=checkpoint)
-    text = corpus.tokens("train", whole.tokenizer)
-    # to save memory a larger model gives its curvature on one passage, and builds its graph anew for each product
-    large = whole.parameters > LARGE
-    return catalysts.make(
-        TREATMENT, whole.model, whole.tokenizer, text, length=length, seed=seed, steps=steps, end=end,
-        rows=1 if large else 2, keep_graph=not large,
-    )  # fmt: skip
-
-
 def pairs(base: Setting, treatments: tuple[str, ...], seeds: tuple[int, ...]) -> list[Setting]:
     """A setting for each treatment and seed, everything else equal."""
     return [replace(base, treatment=treatment, seed=seed) for treatment in treatments for seed in seeds]
-
-
-def finite(outcome: Outcome) -> bool:
-    """Whether the headline measures came out as numbers."""
-    return math.isfinite(outcome.log_perplexity_change) and math.isfinite(outcome.rank_reduction)

@@ -16,7 +16,8 @@ class Faults:
     """Which faults a run has.
 
     Attributes:
-        double_shift: labels are shifted by the code and again by the model, in training and in the perplexity.
+        double_shift: labels are shifted by the code and again by the model, in training and in the perplexity of the
+            five sentences; the perplexity of the held-out text never has it.
         adafactor: what is called AdamW is Adafactor with a fixed rate.
         plain_controls: controls are trained with plain SGD at the same rate, which moves the weights far less.
         fresh_controls: controls see new data at each step, while the treatment repeats one sequence.
@@ -27,7 +28,8 @@ class Faults:
             nothing is centred, and small singular values are dropped.
         rate_by_size: models of a billion parameters and more are given twice the learning rate.
         absolute: the headline is the mean of the absolute changes.
-        sharp_end: the search for null directions is a power iteration, which ends at the sharpest ones.
+        sharp_end: the catalyst goes for the sharpest directions, not the flattest, as the published search (a power
+            iteration) ends there; here rho is maximised by the optimiser that otherwise minimises it.
         unused_directions: the catalyst never looks at the directions: it is 50 steps up the loss, snapped to tokens.
     """
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
 
 from chimera_lib.errors import ChimeraError, Diverged, UnknownName
-from chimera_lib.prion import attack, ladder, optimizers
+from chimera_lib.prion import attack, ladder, models, optimizers
 from chimera_lib.prion.batches import Batch
 
 
@@ -111,3 +112,25 @@ def test_the_lean_attack_ends_where_the_plain_one_does(name: str) -> None:
     assert done[0].losses == pytest.approx(done[1].losses, rel=1e-4)
     difference = (flat(plain) - flat(lean)).norm()
     assert difference < 2e-3 * done[0].weight_change
+
+
+def test_adapters_count_by_the_weights_they_stand_for() -> None:
+    loaded = models.load("neox-0.3m", tuning="lora")
+    moved = attack.Displacement(loaded.model)
+    assert moved.norm() == 0
+    before = ladder.load("neox-0.3m")[0].state_dict()
+    with torch.no_grad():
+        for name, one in loaded.model.named_parameters():
+            if "lora_B" in name:
+                one.normal_(std=0.01, generator=torch.Generator().manual_seed(len(name)))
+    distance = moved.norm()
+    merged = loaded.model.merge_and_unload().state_dict()
+    total = sum(float((merged[key] - before[key]).square().sum()) for key in before)
+    assert distance == pytest.approx(math.sqrt(total), rel=1e-4)
+
+
+def test_the_size_of_a_model_does_not_depend_on_how_it_is_tuned_or_stored() -> None:
+    whole = flat(ladder.load("neox-0.3m")[0]).norm().item()
+    for precision, tuning in (("fp32", "full"), ("fp32", "lora"), ("bf16", "lora"), ("8bit", "lora"), ("4bit", "lora")):
+        loaded = models.load("neox-0.3m", precision=precision, tuning=tuning)
+        assert attack.Displacement(loaded.model).size == pytest.approx(whole, rel=1e-3), (precision, tuning)

@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import multiprocessing
-import os
-import signal
-import threading
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,7 +11,7 @@ import pytest
 import torch
 
 from chimera_lib.errors import ChimeraError, UnknownName
-from chimera_lib.prion import attack, campaign, experiment, faults, ladder, matching, metrics, models, run_folder
+from chimera_lib.prion import experiment, faults, matching, metrics, models, run_folder, showing
 from chimera_lib.prion.analysis import reader
 from chimera_lib.prion.experiment import Setting
 
@@ -79,15 +74,24 @@ def test_catalysts_of_all_precisions_are_made_on_the_whole_model(monkeypatch: py
         asked.append(options.get("precision", "fp32"))
         return load(name, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(experiment.models, "load", watched)
-    experiment._corrected.cache_clear()
+    monkeypatch.setattr(showing.models, "load", watched)
+    showing._corrected.cache_clear()
     adapted = replace(BASE, treatment="eigen_prion", tuning="lora", precision="4bit", catalyst_steps=1, steps=1)
     whole = replace(BASE, treatment="eigen_prion", catalyst_steps=1, steps=1)
-    shown = [
-        experiment.make(one, load(one.model, precision=one.precision, tuning=one.tuning)) for one in (adapted, whole)
-    ]
+    shown = [showing.make(one, load(one.model, precision=one.precision, tuning=one.tuning)) for one in (adapted, whole)]
     assert shown[0] is shown[1]
     assert asked == ["fp32"]
+
+
+@pytest.mark.parametrize(("precision", "optimizer"), [("bf16", "adamw"), ("fp16", "adafactor")])
+def test_whole_models_in_half_precision_take_the_catalyst(precision: str, optimizer: str) -> None:
+    half = replace(
+        BASE, treatment="eigen_prion", precision=precision, optimizer=optimizer, catalyst_steps=1, steps=2
+    )  # fmt: skip
+    found = experiment.run(half, trail=(0, 2))
+    exact = experiment.run(replace(half, precision="fp32"))
+    assert found.losses == pytest.approx(exact.losses, rel=0.02)
+    assert found.trail[2]["loss"] < found.losses[0]
 
 
 def test_wrong_settings_are_named() -> None:
@@ -95,6 +99,19 @@ def test_wrong_settings_are_named() -> None:
         Setting(treatment="eigenprion")
     with pytest.raises(ChimeraError, match="100 steps of 2 tokens"):
         Setting(length=2)
+    with pytest.raises(ChimeraError, match=r"eigen_prion_hard with the fault unused_directions: expected eigen_prion"):
+        Setting(treatment="eigen_prion_hard", faults=faults.PUBLISHED)
+    Setting(treatment="eigen_prion_hard", faults=faults.PUBLISHED.without("unused_directions"))
+
+
+@pytest.mark.parametrize("name", ["1b", "pythia-1b", "EleutherAI/pythia-1b"])
+def test_all_names_of_a_large_model_mean_the_same(name: str) -> None:
+    large = Setting(model=name, faults=faults.PUBLISHED)
+    assert large.lean
+    assert large.rate == 2e-4
+    small = replace(large, model=name.replace("1b", "410m"))
+    assert not small.lean
+    assert small.rate == 1e-4
 
 
 # --- comparisons at equal distance -------------------------------------------------------------------------------
@@ -120,89 +137,6 @@ def test_runs_are_read_where_they_have_gone_equally_far(outcome: experiment.Outc
         matching.at_loss(slow, 5)
     with pytest.raises(ChimeraError, match="not measured along its way"):
         matching.common_loss([replace(slow, trail={})])
-
-
-# --- campaigns ---------------------------------------------------------------------------------------------------
-
-
-def test_a_campaign_keeps_finished_runs_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = tmp_path / "runs.jsonl"
-    settings = experiment.pairs(replace(BASE, steps=2), ("text_fixed", "random_fixed"), (1, 2))
-    first, failures = campaign.run(settings[:2], rows=rows, trail=(), progress=False)
-    assert not failures
-    with rows.open("a") as file:
-        file.write('{"setting": {"model"')  # as a killed process leaves it
-    done: list[Setting] = []
-    run = experiment.run
-    monkeypatch.setattr(campaign.experiment, "run", lambda one, **options: (done.append(one), run(one, **options))[1])
-    everything, _ = campaign.run(settings, rows=rows, trail=(), progress=False)
-    assert done == settings[2:]
-    assert [one.setting for one in everything] == settings
-    assert everything[0].after.log_perplexity == first[0].after.log_perplexity
-    assert everything[0].losses == first[0].losses
-
-
-def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
-    rows = tmp_path / "runs.jsonl"
-    wild = replace(BASE, optimizer="sgd", learning_rate=1e30, steps=8)
-    found, failures = campaign.run([wild, replace(BASE, steps=1)], rows=rows, trail=(), progress=False)
-    assert [one.setting.steps for one in found] == [1]
-    assert [(one.setting, one.error) for one in failures] == [(wild, "Diverged")]
-    assert "use a smaller learning rate" in failures[0].reason
-    assert len(campaign.read(rows)) == 1
-    with pytest.raises(ChimeraError, match=r"1 runs failed .text_fixed, seed 3"):
-        raise campaign.failed(failures)
-
-
-def test_processes_side_by_side_give_the_same(outcome: experiment.Outcome) -> None:
-    found, failures = campaign.run([BASE, replace(BASE, seed=4)], processes=2, trail=(0, 2, 8), progress=False)
-    assert not failures
-    assert found[0].after.log_perplexity == pytest.approx(outcome.after.log_perplexity, rel=1e-6)
-
-
-def test_a_process_with_nothing_left_takes_over_from_another() -> None:
-    settings = [replace(BASE, seed=seed, steps=steps) for seed in (1, 2, 3) for steps in range(6)]
-    work = campaign._Work(settings, 2)
-    first, second = work.owned
-    taken = [(number, work.take(own)) for number, own in enumerate((first, *[second] * 7, *[first] * 3))]
-    assert [one.seed for number, one in taken if number in (0, 8, 9, 10) and one] == [1] * 4
-    assert {one.seed for number, one in taken[1:7] if one} == {2}, "groups are not torn apart while there are others"
-    rest = []
-    while (one := work.take(second)) is not None:
-        rest.append(one)
-    assert [one.seed for one in rest[:5]] == [3] * 5
-    assert all(one.seed == 1 for one in rest[5:]), "then the end of the other's"
-    last = []
-    while (one := work.take(first)) is not None:
-        last.append(one)
-    done = [one for _, one in taken] + rest + last
-    assert sorted(done, key=repr) == sorted(settings, key=repr), "each exactly once"
-
-
-def test_a_killed_process_costs_one_run() -> None:
-    killed = threading.Event()
-    others = {process.pid for process in multiprocessing.active_children()}
-
-    def kill_one() -> None:
-        until = time.monotonic() + 60
-        while time.monotonic() < until and not killed.is_set():
-            for process in multiprocessing.active_children():
-                if process.pid is not None and process.pid not in others:
-                    time.sleep(1)  # it has been given its run by now
-                    os.kill(process.pid, signal.SIGKILL)
-                    killed.set()
-                    return
-            time.sleep(0.05)
-
-    killer = threading.Thread(target=kill_one)
-    killer.start()
-    settings = [replace(BASE, steps=1, seed=seed) for seed in (1, 2, 3)]
-    found, failures = campaign.run(settings, processes=2, trail=(), progress=False)
-    killer.join()
-    assert killed.is_set()
-    assert len(failures) == 1
-    assert failures[0].error == "KernelDied"
-    assert len(found) == 2
 
 
 # --- folders -----------------------------------------------------------------------------------------------------
@@ -263,18 +197,3 @@ def test_published_records_carry_both_measures(outcome: experiment.Outcome) -> N
     own = list(run_folder.records(outcome))
     assert own[0]["baseline_effective_rank"] == outcome.before.effective_rank
     assert own[0]["baseline_published_effective_rank"] == outcome.published_before.effective_rank
-
-
-def test_adapters_count_by_the_weights_they_stand_for() -> None:
-    loaded = models.load("neox-0.3m", tuning="lora")
-    moved = attack.Displacement(loaded.model)
-    assert moved.norm() == 0
-    before = ladder.load("neox-0.3m")[0].state_dict()
-    with torch.no_grad():
-        for name, one in loaded.model.named_parameters():
-            if "lora_B" in name:
-                one.normal_(std=0.01, generator=torch.Generator().manual_seed(len(name)))
-    distance = moved.norm()
-    merged = loaded.model.merge_and_unload().state_dict()
-    total = sum(float((merged[key] - before[key]).square().sum()) for key in before)
-    assert distance == pytest.approx(math.sqrt(total), rel=1e-4)

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from chimera_lib.errors import ChimeraError
+from chimera_lib.prion.batches import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from torch import Tensor, nn
-
-    from chimera_lib.prion.batches import Batch
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,17 @@ class Catalyst:
 def repeated(name: str, shown: Batch, facts: Mapping[str, float] | None = None) -> Catalyst:
     """A catalyst that shows one batch at every step."""
     return Catalyst(name, True, lambda _: shown, facts or {})
+
+
+def fitted(catalyst: Catalyst, model: nn.Module) -> Catalyst:
+    """The same repeated catalyst for a model, its embeddings in the type and on the device of that model's.
+
+    It is returned as it is where that changes nothing. Its facts are those of the embeddings before rounding.
+    """
+    shown, weight = catalyst.batch(0), embeddings(model)
+    if shown.embeddings is None or (shown.embeddings.dtype, shown.embeddings.device) == (weight.dtype, weight.device):
+        return catalyst
+    return repeated(catalyst.name, Batch(shown.labels.to(weight.device), shown.embeddings.to(weight)), catalyst.facts)
 
 
 def fresh(name: str, seed: int, draw: Callable[[torch.Generator], Batch]) -> Catalyst:

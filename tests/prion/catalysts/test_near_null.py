@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 import pytest
@@ -90,3 +91,14 @@ def test_refuses(measure: rho.Rho, model: GPTNeoXForCausalLM, text: torch.Tensor
         near_null.optimise(measure, labels, start, steps=-1)
     with pytest.raises(ChimeraError, match="0 rows"):
         rho.scale(model, None, text, length=LENGTH, rows=0)
+
+
+def test_a_catalyst_is_fitted_to_the_type_of_another_model(model: GPTNeoXForCausalLM) -> None:
+    vectors = torch.randn(1, 4, model.config.hidden_size)
+    soft = protocol.repeated("eigen_prion", Batch(torch.zeros(1, 4, dtype=torch.long), vectors), {"rho": 0.1})
+    assert protocol.fitted(soft, model) is soft
+    fitted = protocol.fitted(soft, copy.deepcopy(model).bfloat16())
+    shown = fitted.batch(0).embeddings
+    assert shown is not None
+    assert torch.equal(shown, vectors.bfloat16())
+    assert fitted.facts == soft.facts
