@@ -78,18 +78,27 @@ class _Training:
         state |= {f"average.{key}": value for key, value in self.average.state_dict().items()}
         for number, moments in self.optimizer.state_dict()["state"].items():
             state |= {f"optimizer.{number}.{key}": value for key, value in moments.items()}
-        header = {"step": str(self.step), "done": json.dumps(self.done)}
+        header = {"seed": str(self.seed), "step": str(self.step), "done": json.dumps(self.done)}
         partial = self.folder / f"{self.name}.training.partial"
         safetensors.torch.save_file(state, partial, header)
         partial.replace(self.folder / f"{self.name}.training")
 
     def resume(self) -> None:
-        """Go on from what an interrupted run left, if it left anything."""
+        """Go on from what an interrupted run left, if it left anything.
+
+        Raises:
+            ChimeraError: it was left by a run of another seed.
+        """
         file = self.folder / f"{self.name}.training"
         if not file.is_file():
             return
         with safetensors.safe_open(file, "pt") as opened:
             header = opened.metadata()
+        if header.get("seed") != str(self.seed):
+            raise ChimeraError(
+                f"{file} is of an unfinished training with seed {header.get('seed', 'unknown')}, expected {self.seed}; "
+                "give that seed to end it, or delete the file to begin anew"
+            )
         state = safetensors.torch.load_file(file)
         parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimizer": {}}
         for key, value in state.items():
@@ -115,7 +124,7 @@ class _Training:
             "dev_loss": round(dev_loss, 4),
             "seed": self.seed,
             "learning_rate": self.rate,
-            "command": f"chimera prion train --model {self.name}",
+            "command": f"chimera prion train --model {self.name} --seed {self.seed}",
         }
         partial = file.with_suffix(".partial")
         halves = {key: value.half().contiguous() for key, value in self.average.state_dict().items()}
@@ -165,7 +174,8 @@ def train(
 
     Raises:
         UnknownName: there is no such model.
-        ChimeraError: the target was not reached; what else was finished is kept.
+        ChimeraError: the target was not reached, and what else was finished is kept; or the folder holds the
+            unfinished run of another seed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     run = _Training(name, seed, folder)

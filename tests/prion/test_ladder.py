@@ -105,15 +105,22 @@ def test_an_interrupted_training_ends_as_one_without_interruption(tmp_path: Path
     assert whole.step * span == 6 * 2048
 
 
+def test_the_state_of_another_seed_is_not_gone_on_with(tmp_path: Path) -> None:
+    ladder_training._Training("neox-0.3m", 5, tmp_path).save()
+    with pytest.raises(ChimeraError, match=r"neox-0.3m.training is of .* seed 5, expected 7; .* delete the file"):
+        ladder_training.train("neox-0.3m", folder=tmp_path, seed=7, most_steps=16, progress=False)
+
+
 def test_training_leaves_both_checkpoints_with_their_cards(tmp_path: Path) -> None:
     span = ladder_training.BATCH * ladder_training.LENGTH
     made = ladder_training.train(
-        "neox-0.3m", folder=tmp_path, target=6.9, tokens=16 * span, most_steps=64, progress=False
+        "neox-0.3m", folder=tmp_path, seed=2, target=6.9, tokens=16 * span, most_steps=64, progress=False
     )
     assert {one.facts["checkpoint"] for one in made} == set(ladder.CHECKPOINTS)
     facts = {one.facts["checkpoint"]: one.facts for one in made}
     assert facts["matched-tokens"]["tokens"] == 16 * span
     assert facts["matched-loss"]["dev_loss"] <= 6.9
+    assert facts["matched-loss"]["command"] == "chimera prion train --model neox-0.3m --seed 2"
     assert not (tmp_path / "neox-0.3m.training").exists()
     stored = safetensors.torch.load_file(made[0].file)
     assert {one.dtype for one in stored.values()} == {torch.float16}
