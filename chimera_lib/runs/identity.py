@@ -8,6 +8,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from chimera_lib import assets
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -25,7 +27,8 @@ _NOT_COMPUTING = (
     *("runs/ray_*.py", "runs/remote_store.py", "runs/parcels.py", "runs/stores.py"),
     *("runs/sweep.py", "runs/sweep_file.py", "runs/summary.py"),
 )
-_KINDS = frozenset({".py", ".json", ".yml", ".safetensors", ".npz"})
+_KINDS = frozenset({".py", ".json", ".yml", ".csv", ".safetensors", ".npz"})
+_TRAINED = {"prion": "prion-ladder"}  # part -> folder of the cache for weights that its command `train` made here
 
 
 def run_id(notebook: Notebook, parameters: Mapping[str, Any], checksums: Mapping[str, str]) -> str:
@@ -42,6 +45,7 @@ def run_id(notebook: Notebook, parameters: Mapping[str, Any], checksums: Mapping
         "parameters": sorted((name, _canonical(value)) for name, value in parameters.items()),
         "library": library_digest(PACKAGE, notebook.part),
         "assets": sorted(checksums.items()),
+        "trained": _trained_by(notebook, parameters),
     }
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
@@ -59,6 +63,7 @@ def command_id(words: Sequence[str], values: Mapping[str, Any], checksums: Mappi
         "parameters": sorted((name, _canonical(value)) for name, value in values.items()),
         "library": library_digest(PACKAGE, words[0], commands=True),
         "assets": sorted(checksums.items()),
+        "trained": trained(words[0], " ".join([*words, _canonical(values)])),
     }
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
@@ -84,6 +89,36 @@ def library_digest(package: Path, part: str | None, *, commands: bool = False) -
         digest.update(f"{name.as_posix()}\0{path.stat().st_size}\0".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def trained(part: str | None, text: str) -> list[tuple[str, str]]:
+    """SHA-256 of the weights trained on this machine that a run names: (file, checksum), sorted.
+
+    No asset's checksum tells of them, and training them again changes them under the same name.
+
+    Args:
+        part: whose weights; one that trains none has none.
+        text: all values that the run is given. A file counts if the model's name stands in it, and the checkpoint's
+            unless that is the one that is taken where none is named.
+    """
+    if part not in _TRAINED:
+        return []
+    found = []
+    for file in sorted((assets.root() / _TRAINED[part]).glob("*.safetensors")):
+        model, _, rest = file.stem.partition("-matched-")
+        named = model in text and (rest == "loss" or f"matched-{rest}" in text)
+        if named and not (PACKAGE / "weights" / file.name).exists():  # the package's own are taken first
+            found.append((file.name, hashlib.sha256(file.read_bytes()).hexdigest()))
+    return found
+
+
+def _trained_by(notebook: Notebook, values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The weights trained here that a notebook's parameters name, defaults among them."""
+    if notebook.part not in _TRAINED:
+        return []
+    from chimera_lib.runs import parameters
+
+    return trained(notebook.part, _canonical(parameters.effective(values, notebook)))
 
 
 def _canonical(value: Any) -> str:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from chimera_lib.runs.identity import library_digest, run_id
+from chimera_lib.runs import sweep_file
+from chimera_lib.runs.identity import PACKAGE, command_id, library_digest, run_id
 from chimera_lib.runs.notebooks import Notebook
 
 SOURCES = st.lists(st.text(st.characters(codec="utf-8"), max_size=20), min_size=1, max_size=4)
@@ -98,6 +99,7 @@ def package(tmp_path):
         "images/commands/search.py",
         "vlm/noise.py",
         "weights/net.safetensors",
+        "prion/published_runs.csv",
     ):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(name)
@@ -140,3 +142,54 @@ def test_the_library_of_this_project_is_part_of_the_id(monkeypatch, package):
     monkeypatch.setattr("chimera_lib.runs.identity.PACKAGE", package)
     library_digest.cache_clear()
     assert run_id(notebook(["x"]), {}, {}) != before
+
+
+def test_data_in_tables_matter(package):
+    before = digest(package, "prion")
+    (package / "prion/published_runs.csv").write_text("changed")
+    assert digest(package, "prion") != before
+
+
+@pytest.fixture
+def ladder(tmp_path, monkeypatch):
+    monkeypatch.setenv("CHIMERA_DATA", str(tmp_path))
+    folder = tmp_path / "prion-ladder"
+    folder.mkdir()
+    for name in ("neox-8m-matched-loss", "neox-8m-matched-tokens", "neox-1m-matched-loss"):
+        (folder / f"{name}.safetensors").write_text("weights")
+    return folder
+
+
+CELL = ["prion", "run", "--model", "neox-8m"]
+
+
+@pytest.mark.parametrize(
+    ("words", "file", "matters"),
+    [
+        (CELL, "neox-8m-matched-loss", True),
+        (CELL, "neox-8m-matched-tokens", False),
+        ([*CELL, "--checkpoint", "matched-tokens"], "neox-8m-matched-tokens", True),
+        (["prion", "run", "--model", "neox-1m"], "neox-1m-matched-loss", False),  # the package's own is taken
+        (["prion", "run", "--model", "neox-0.3m"], "neox-8m-matched-loss", False),
+        (["vlm", "run", "neox-8m"], "neox-8m-matched-loss", False),
+    ],
+)
+def test_weights_trained_here_matter_to_the_commands_that_name_them(ladder, words, file, matters):
+    before = command_id(words, {}, {})
+    (ladder / f"{file}.safetensors").write_text("trained again")
+    assert (command_id(words, {}, {}) != before) == matters
+
+
+def test_weights_trained_here_matter_to_the_notebooks_whose_parameters_name_them(ladder):
+    one = notebook(["models = 'neox-0.3m'"], tags=["parameters"])
+    one.content["metadata"]["chimera"] = {"part": "prion"}
+    before = [run_id(one, values, {}) for values in ({}, {"models": "neox-8m"})]
+    (ladder / "neox-8m-matched-loss.safetensors").write_text("trained again")
+    after = [run_id(one, values, {}) for values in ({}, {"models": "neox-8m"})]
+    assert after[0] == before[0]
+    assert after[1] != before[1]
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE.parent / "notebooks" / "sweeps").glob("prion-*.yml")))
+def test_the_sweeps_of_the_experiment_name_their_text(path):
+    assert "shakespeare" in sweep_file.read(path).assets
