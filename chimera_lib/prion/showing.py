@@ -20,7 +20,8 @@ def make(setting: Setting, loaded: models.Loaded) -> catalysts.Catalyst:
     faults, kind = setting.faults, setting.treatment
     if kind in (TREATMENT, HARD) and not faults.unused_directions:
         end = "sharp" if faults.sharp_end else "flat"
-        whole = (setting.model, setting.checkpoint, setting.device)
+        # of a billion weights and more an accelerator holds the attack alone, see `memory.making`
+        whole = (setting.model, setting.checkpoint, "cpu" if setting.lean else setting.device)
         soft = _corrected(*whole, setting.seed, setting.length, setting.catalyst_steps, end)
         # the cached catalyst is fp32, a model in half precision takes embeddings of its own type only
         return protocol.fitted(soft, loaded.model) if kind == TREATMENT else catalysts.snapped(soft, loaded.model)

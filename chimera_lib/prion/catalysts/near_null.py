@@ -178,5 +178,6 @@ def snapped(soft: Catalyst, model: nn.Module) -> Catalyst:
     vectors = soft.batch(0).embeddings
     if vectors is None:
         raise ChimeraError(f"{soft.name} shows tokens, expected embeddings to take the nearest tokens of")
-    shown = Batch(nearest(vectors, protocol.embeddings(model)))
+    weight = protocol.embeddings(model)
+    shown = Batch(nearest(vectors.to(weight.device), weight))
     return protocol.repeated("eigen_prion_hard", shown, {**soft.facts, "rho": soft.facts["rho_hard"]})
