@@ -6,10 +6,12 @@ run, or holds ``failed.json`` and says why it is none.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import datetime
 import io
 import json
+import math
 import os
 import shutil
 from dataclasses import asdict
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chimera_lib.errors import ChimeraError
-from chimera_lib.prion import experiment
+from chimera_lib.prion import experiment, run_reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from chimera_lib.prion.experiment import Outcome, Setting
     from chimera_lib.prion.metrics import Measurement
 
-CONFIG, METRICS, FAILED = "config.json", "metrics.jsonl", "failed.json"
+CONFIG, METRICS, FAILED = run_reading.CONFIG, run_reading.METRICS, run_reading.FAILED
 PYTHIA = ("70m", "160m", "410m", "1b", "1.4b", "2.8b")
 
 
@@ -80,14 +82,14 @@ def config(setting: Setting, run: int) -> dict[str, Any]:
 
 
 def is_finished(place: Path, setting: Setting, run: int) -> bool:
-    """Whether a run is there, whole.
+    """Whether a run is there, whole; one that failed, or whose files cannot be read to their end, is not.
 
     Raises:
         ChimeraError: it is, but of another setting; the message names the first difference.
     """
-    if not (place / METRICS).is_file():
+    there = run_reading.experiment(place)
+    if there is None or run_reading.records(place) is None:
         return False
-    there = json.loads((place / CONFIG).read_text())["experiment"]
     wanted = json.loads(json.dumps(config(setting, run)))["experiment"]
     for name, value in wanted.items():
         if there.get(name) != value:
@@ -98,31 +100,59 @@ def is_finished(place: Path, setting: Setting, run: int) -> bool:
     return True
 
 
+def refuse_others(root: Path, setting: Setting, run: int) -> None:
+    """See that a folder's finished runs have the faults, the steps and the base seed of a run that is to join them.
+
+    Models, treatments, optimizers and precisions may differ, and with them the learning rate.
+
+    Raises:
+        ChimeraError: one has not; the message names it, the difference and the way out.
+    """
+    asked = run_reading.shared(json.loads(json.dumps(config(setting, run)))["experiment"])
+    for place in sorted(root.glob("*")):
+        there = run_reading.experiment(place)
+        if there is None or place.name.startswith(".") or run_reading.records(place) is None:
+            continue
+        for name, value in run_reading.shared(there).items():
+            if value != asked[name]:
+                raise ChimeraError(
+                    f"{place} holds a run with {name} {value!r}, asked for {asked[name]!r}; "
+                    "choose another --output-dir, or move that folder away"
+                )
+
+
 def write(place: Path, outcome: Outcome, run: int) -> Path:
-    """Put a finished run in its place, in one step; a failed one that lies there goes."""
-    scratch = place.parent / f".{place.name}.{os.getpid()}"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    try:
+    """Put a finished run in its place, in one step; what lies there goes."""
+    with _made_aside(place) as scratch:
         _json(scratch / CONFIG, config(outcome.setting, run) | {"parameters": outcome.parameters})
         lines = (json.dumps(line, allow_nan=True) for line in records(outcome))
         (scratch / METRICS).write_text("\n".join(lines) + "\n")
         from chimera_lib.prion.figures.run import draw
 
         draw(outcome, scratch)
+    return place
+
+
+def write_failure(place: Path, setting: Setting, run: int, error: str, reason: str) -> None:
+    """Say in a run's place why it is none: the kind of error, and what it said; what lies there goes."""
+    with _made_aside(place) as scratch:
+        _json(scratch / CONFIG, config(setting, run))
+        _json(scratch / FAILED, {"error": error, "reason": reason, "timestamp": _now()})
+
+
+@contextlib.contextmanager
+def _made_aside(place: Path) -> Iterator[Path]:
+    """A folder to be filled, which is put in place of another when the block ends without an error."""
+    scratch = place.parent / f".{place.name}.{os.getpid()}"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    try:
+        yield scratch
         if place.exists():
             shutil.rmtree(place)
         scratch.replace(place)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return place
-
-
-def write_failure(place: Path, setting: Setting, run: int, error: str, reason: str) -> None:
-    """Say in a run's place why it is none: the kind of error, and what it said."""
-    place.mkdir(parents=True, exist_ok=True)
-    _json(place / CONFIG, config(setting, run))
-    _json(place / FAILED, {"error": error, "reason": reason, "timestamp": _now()})
 
 
 def records(outcome: Outcome) -> Iterator[dict[str, Any]]:
@@ -162,33 +192,40 @@ def _along(outcome: Outcome) -> Iterator[dict[str, Any]]:
 
 
 def aggregate(root: Path, setting: Setting, *, suffix: bool = False) -> Path:
-    """Sum up the runs of a series in ``aggregate_summary_*.csv``; failed ones are left out."""
+    """Sum up the runs of a series in ``aggregate_summary_*.csv``; failed, broken and other settings' are left out.
+
+    ``rank_reduction_pct`` is signed, as in the source's tables. Where the fault ``absolute`` is in, a column
+    ``absolute_rank_reduction_pct`` stands beside it: what the source's summaries average.
+    """
     first, last = series(setting, suffix=suffix)
+    absolute = setting.faults.absolute
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["run", "baseline_rank", "post_attack_rank", "rank_reduction_pct",
-                    "baseline_perplexity", "post_attack_perplexity"])  # fmt: skip
+                    "baseline_perplexity", "post_attack_perplexity",
+                    *(["absolute_rank_reduction_pct"] if absolute else [])])  # fmt: skip
+    asked = run_reading.without_seed(json.loads(json.dumps(config(setting, 0)))["experiment"])
     for place in sorted(root.glob(f"{first}_run[0-9]*_{last}")):
         number = place.name.removeprefix(f"{first}_run").removesuffix(f"_{last}")
-        if number.isdigit() and (place / METRICS).is_file():
-            table.writerow([int(number), *_row(place)])
+        there, found = run_reading.experiment(place), run_reading.records(place)
+        if number.isdigit() and there is not None and found is not None and run_reading.without_seed(there) == asked:
+            table.writerow([int(number), *_row(found, absolute=absolute)])
     target = root / f"aggregate_summary_{first}_{last}.csv"
     partial = target.with_suffix(f".{os.getpid()}.partial")
     partial.write_text(text.getvalue())
     return partial.replace(target)
 
 
-def _row(place: Path) -> list[str]:
-    found: dict[str, float] = {}
-    for line in (place / METRICS).read_text().splitlines():
-        found |= json.loads(line)
-    before, after = found["baseline_effective_rank"], found["post_attack_effective_rank"]
-    perplexities = (found["baseline_perplexity"], found["post_attack_perplexity"])
+def _row(found: dict[str, Any], *, absolute: bool) -> list[str]:
+    before, after = (found[name] for name in run_reading.RANKS)
+    change = 100 * (1 - after / before) if before else math.nan
+    perplexities = (found.get("baseline_perplexity", math.nan), found.get("post_attack_perplexity", math.nan))
     return [
         f"{before:.4f}",
         f"{after:.4f}",
-        f"{100 * (1 - after / before):.2f}",
+        f"{change:.2f}",
         *(f"{one:.6g}" for one in perplexities),
+        *([f"{abs(change):.2f}"] if absolute else []),
     ]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from chimera_lib.errors import ChimeraError
 from chimera_lib.prion.analysis import naming
+from chimera_lib.prion.analysis.runs import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -97,7 +98,8 @@ def split(
         notes: a sentence is appended for each thing left out.
 
     Raises:
-        ChimeraError: no run of a group or model asked for, several models and none asked for, or no run that counts.
+        ChimeraError: no run of a group or model asked for, several models and none asked for, no run that counts, or
+            runs of one group that were not made alike.
     """
     what = PRIORITIES[priority]
     notes = [] if notes is None else notes
@@ -121,6 +123,8 @@ def split(
             chosen = [run for run in chosen if run not in inside or level(run, factor) == held]
     groups = {one: [run for run in chosen if level(run, what.factor) == one] for one in wanted}
     _refuse_nothing(groups, notes)
+    _refuse_mixtures(groups)
+    _note_differences(groups, notes)
     return {one: members for one, members in groups.items() if members}
 
 
@@ -177,3 +181,40 @@ def _refuse_nothing(groups: Groups, notes: list[str]) -> None:
     if not any(not run.failed for run in everyone):
         first = everyone[0].failed if everyone else "none of one setting"
         raise ChimeraError(f"none of the {len(everyone)} runs counts (the first: {first}): nothing to summarise")
+
+
+def _refuse_mixtures(groups: Groups) -> None:
+    """Refuse to average runs of several settings, or one draw twice. Raises ChimeraError."""
+    way = "analyse a folder with the runs of one setting"
+    for group, members in groups.items():
+        good = counted(members)
+        for name in dict.fromkeys(name for run in good for name in run.held):
+            having: dict[str, list[int]] = {}
+            for run in good:
+                if name in run.held:
+                    having.setdefault(_shown(run.held[name]), []).append(run.run)
+            if len(having) > 1:
+                said = ", ".join(f"{value} in run {' '.join(map(str, runs))}" for value, runs in having.items())
+                raise ChimeraError(f"the runs of {group} differ in {name} ({said}): {way}")
+        seeds = Counter(run.seed for run in good if run.seed is not None and not run.published)
+        if twice := [seed for seed, n in seeds.items() if n > 1]:
+            runs = " and ".join(str(run.run) for run in good if run.seed == twice[0])
+            raise ChimeraError(f"runs {runs} of {group} have one seed, {twice[0]}, and would count as several: {way}")
+
+
+def _note_differences(groups: Groups, notes: list[str]) -> None:
+    """Say what else differs from group to group; of learning rates the warnings of the summary speak."""
+    first = {name: next(iter(counted(members)), None) for name, members in groups.items()}
+    held = {name: run.held for name, run in first.items() if run is not None}
+    for name in dict.fromkeys(key for one in held.values() for key in one if key != "learning rate"):
+        having: dict[str, list[str]] = {}
+        for group, one in held.items():
+            if name in one:
+                having.setdefault(_shown(one[name]), []).append(group)
+        if len(having) > 1:
+            said = "; ".join(f"{value} in {', '.join(members)}" for value, members in having.items())
+            notes.append(f"{name} differs between the groups ({said}): its effect cannot be told from theirs")
+
+
+def _shown(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

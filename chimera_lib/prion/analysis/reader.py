@@ -14,91 +14,74 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chimera_lib.errors import ChimeraError
-from chimera_lib.prion.analysis import naming, run_folder
+from chimera_lib.prion.analysis import naming, places, run_folder
 from chimera_lib.prion.analysis.run_folder import number
 from chimera_lib.prion.analysis.runs import RANK_BASE, RANK_POST, RANK_REDUCTION, RunResult
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Mapping
 
     from chimera_lib.prion.analysis.naming import Name
     from chimera_lib.prion.analysis.run_folder import Content
 
 ROUNDING = 0.05  # percentage points that four decimals of a rank and two of its change can make together
 _COUNTS = ("parameters", "num_parameters", "n_parameters")
+# What is held within a group, by the names that configs have for it, ours first.
+HELD = (
+    ("faults", ("faults",)),
+    ("steps", ("steps", "num_steps")),
+    ("learning rate", ("learning_rate",)),
+    ("tokens of the catalyst", ("length", "catalyst_length")),
+    ("steps of the catalyst", ("catalyst_steps",)),
+    ("checkpoint", ("checkpoint",)),
+)
 _Row = dict[str, float]
 
 
-def read(folder: Path | str, *, priority: int | None = None, notes: list[str] | None = None) -> list[RunResult]:
+def read(
+    folder: Path | str,
+    *,
+    priority: int | None = None,
+    only: Collection[str] | None = None,
+    notes: list[str] | None = None,
+) -> list[RunResult]:
     """Read every run of a result folder, failed ones included, sorted by their names.
 
     Args:
         folder: a folder of runs; the folder of a priority, whose runs lie in its ``raw_data``; one that holds the
-            folder of the priority asked for; or that of a sweep, whose cells hold a folder of runs each.
+            folder of the priority asked for; or that of a sweep, of whose cells those are read that its summary names.
         priority: 1 to 4, where `folder` may hold several.
+        only: names of the run folders to read; None reads all of them, and the runs that tables alone list.
         notes: what was odd there is appended to it, a sentence each.
 
     Raises:
-        ChimeraError: no such folder, or one without runs; the message says what is there.
+        ChimeraError: no such folder, one without runs, or one with a run twice, of two settings; the message says what
+            is there.
     """
     notes = [] if notes is None else notes
-    places = _cells(locate(Path(folder), priority))
-    tables: dict[Name, dict[int, _Row]] = {}
-    for place in places:
-        for series, rows in _tables(place, notes).items():
-            tables.setdefault(series, {}).update(rows)
     found: dict[tuple[Any, ...], RunResult] = {}
-    listed: set[tuple[Name, int]] = set()
-    for path in (path for place in places for path in _run_folders(place)):
-        name = naming.parse(path.name)
-        number_of = name.run or 1
-        listed.add((name.series, number_of))
-        content = run_folder.load(path)
-        notes.extend(content.notes)
-        row = tables.get(name.series, {}).get(number_of)
-        _keep(found, _result(path.name, name, number_of, content, row, path, notes), notes)
-    for series, rows in tables.items():
-        for number_of, row in rows.items():
-            if (series, number_of) not in listed:
-                published = "published" in row
-                _keep(found, _from_row(series, number_of, row, published), notes)
+    passed = 0
+    for place in places.cells(places.locate(Path(folder), priority), notes):
+        tables = _tables(place, notes)
+        listed: set[tuple[Name, int]] = set()
+        for path in places.run_folders(place):
+            if only is not None and path.name not in only:
+                passed += 1
+                continue
+            name = naming.parse(path.name)
+            number_of = name.run or 1
+            listed.add((name.series, number_of))
+            content = run_folder.load(path)
+            notes.extend(content.notes)
+            row = tables.get(name.series, {}).get(number_of)
+            _keep(found, _result(path.name, name, number_of, content, row, path, notes), notes)
+        for series, rows in tables.items() if only is None else ():
+            for number_of, row in rows.items():
+                if (series, number_of) not in listed:
+                    _keep(found, _from_row(series, number_of, row, "published" in row), notes)
+    if passed:
+        notes.append(f"{passed} run{'s' * (passed > 1)} of other calls in the same folder left out")
     return sorted(found.values(), key=lambda run: (run.parameters or 0, run.key))
-
-
-def locate(folder: Path, priority: int | None = None) -> Path:
-    """The folder among those that a person may mean which holds the runs. Raises ChimeraError."""
-    if not folder.is_dir():
-        what = "is a file" if folder.exists() else "does not exist"
-        raise ChimeraError(f"--results-dir {folder} {what}: expected a folder of runs, or one with raw_data in it")
-    wanted = sorted(folder.glob(f"priority{priority}_*")) if priority else []
-    places = [folder, folder / "raw_data", *(part for one in wanted for part in (one / "raw_data", one))]
-    for place in [*places, folder / "prion" / "run"]:
-        if place.is_dir() and _cells(place):
-            return place
-    names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir() if not path.name.startswith("."))
-    there = f"it holds {', '.join(names[:6])}{', ...' * (len(names) > 6)}" if names else "it is empty"
-    raise ChimeraError(
-        f"no runs in {folder}: {there}; expected folders with metrics.jsonl in them, or {naming.AGGREGATE}*.csv"
-    )
-
-
-def _cells(place: Path) -> list[Path]:
-    """The folder itself where it holds runs or their tables, else those folders in it that do: a sweep's cells."""
-
-    def holds(one: Path) -> bool:
-        return bool(next(_run_folders(one), None) or next(one.glob(f"{naming.AGGREGATE}*.csv"), None))
-
-    if holds(place):
-        return [place]
-    inside = (one for one in sorted(place.iterdir()) if one.is_dir() and not one.name.startswith("."))
-    return [one for one in inside if holds(one)]
-
-
-def _run_folders(place: Path) -> Iterator[Path]:
-    for path in sorted(place.iterdir()):
-        # Runs that heal a model after an attack are of another layout and ask another question.
-        if not path.name.startswith(".") and "healing" not in path.name and path.is_dir() and run_folder.is_run(path):
-            yield path
 
 
 def _tables(place: Path, notes: list[str]) -> dict[Name, dict[int, _Row]]:
@@ -133,6 +116,8 @@ def _result(
     known = "null_space_threshold" in facts or not facts
     published = naming.is_published(title) and known and not ours
     failed = content.failure
+    if not failed and ours and not facts:
+        failed = f"no {run_folder.CONFIG} that can be read: nothing says how it was made"
     if not failed and content.recorded and not content.finished:
         step = "" if content.last_step is None else f" (the last is of step {content.last_step:g})"
         failed = f"stopped: no post_attack record{step}"
@@ -206,11 +191,20 @@ def _described(name: Name, number_of: int, facts: Mapping[str, Any], published: 
         published=published,
         # Ours shifts twice, where it does, in what it measures on the five sentences alone.
         double_shift=published or (_fault(facts, "double_shift") and _fault(facts, "five_sentences")),
+        held=_held(facts),
     )
 
 
 def _text(facts: Mapping[str, Any], *names: str) -> str:
     return next((facts[name] for name in names if isinstance(facts.get(name), str)), "")
+
+
+def _held(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What the runs of one group have to share, as far as a config says it."""
+    known = {name: next((facts[key] for key in keys if facts.get(key) is not None), None) for name, keys in HELD}
+    if isinstance(known["faults"], list):
+        known["faults"] = ", ".join(map(str, known["faults"])) or "none"
+    return {name: value for name, value in known.items() if isinstance(value, (str, int, float))}
 
 
 def _fault(facts: Mapping[str, Any], name: str) -> bool:
@@ -228,11 +222,29 @@ def _repeats(treatment: str, *, fresh: bool) -> bool | None:
 
 
 def _keep(found: dict[tuple[Any, ...], RunResult], run: RunResult, notes: list[str]) -> None:
-    """Add a run; of two that are the same, such as one whose name omits its treatment, the one that counts stays."""
+    """Add a run; of two that are the same, such as one whose name omits its treatment, the one that counts stays.
+
+    Raises:
+        ChimeraError: both count, and were not made alike.
+    """
     other = found.get(run.key)
     if other is None or (other.failed and not run.failed):
         found[run.key] = run
-    if other is not None:
-        dropped = other if found[run.key] is run else run
-        where = "a table" if dropped.folder is None else dropped.folder.name
-        notes.append(f"run {run.run} of {run.model}, {run.treatment} is there twice: {where} left out")
+    if other is None:
+        return
+    title = f"run {run.run} of {run.model}, {run.treatment} is there twice"
+    if not run.failed and not other.failed and (said := _difference(other, run)):
+        raise ChimeraError(
+            f"{title}, {said} ({other.folder} and {run.folder}): name a folder with the runs of one setting"
+        )
+    dropped = other if found[run.key] is run else run
+    notes.append(f"{title}: {'a table' if dropped.folder is None else dropped.folder.name} left out")
+
+
+def _difference(one: RunResult, two: RunResult) -> str:
+    """The first thing in which two runs differ that are held in a group, or their seed; empty where none does."""
+    first, second = {**one.held, "seed": one.seed}, {**two.held, "seed": two.seed}
+    for name in first:
+        if name in second and None not in (first[name], second[name]) and first[name] != second[name]:
+            return f"with {name} {first[name]} and {second[name]}"
+    return ""

@@ -38,6 +38,7 @@ class RunResult:
         repeats: it was shown one sequence at every step; False: a fresh one each; None where nothing says it.
         published: the run is one of the original project's.
         double_shift: its perplexities were measured with the labels shifted twice.
+        held: what else the runs of one group have to share (faults, steps, ...), as far as its files say it.
         failed: why it does not count; empty for a run that does.
         folder: where it was read; None for a line of a table without a folder.
     """
@@ -56,6 +57,7 @@ class RunResult:
     repeats: bool | None = None
     published: bool = False
     double_shift: bool = False
+    held: Mapping[str, Any] = field(default_factory=dict, repr=False)
     failed: str = ""
     folder: Path | None = field(default=None, repr=False)
 

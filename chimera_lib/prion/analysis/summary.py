@@ -119,7 +119,7 @@ def summarise(
         priority: 1 to 4.
         absolute: means of magnitudes in the published columns; the signed ones stand beside them anyway.
         chosen_filter: what the sensitivity analysis leaves out; the primary numbers are of all runs.
-        margins: what still counts as no effect; 5 percentage points of rank and 0.1 nats by default.
+        margins: what still counts as no effect; 1 percentage point of rank and 0.1 nats by default.
         notes: what the reader found odd.
     """
     margins = margins or Margins()

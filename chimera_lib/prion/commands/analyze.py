@@ -88,7 +88,7 @@ def analyze(
     filter_zscore_threshold: Annotated[
         float | None, typer.Option(help="Standard deviations that zscore keeps (3).", callback=at_least(0))
     ] = None,
-    margin_rank: Annotated[float, typer.Option(help="Rank reduction that counts as none, percentage points.")] = 5.0,
+    margin_rank: Annotated[float, typer.Option(help="Rank reduction that counts as none, percentage points.")] = 1.0,
     margin_log_perplexity: Annotated[
         float, typer.Option(help="Change of log-perplexity that counts as none, nats.")
     ] = 0.1,

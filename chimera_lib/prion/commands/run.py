@@ -66,7 +66,7 @@ def repeat(setting: Setting, numbers: range, root: Path, *, suffix: bool, verbos
     """Do the runs of these numbers, each with the setting's seed plus its number, and sum them up.
 
     Raises:
-        ChimeraError: a run failed; the others were done, and it is tried again by the same command.
+        ChimeraError: a run failed, of whatever error; the others were done, and the same command tries it again.
     """
     import functools
     import gc
@@ -93,12 +93,13 @@ def repeat(setting: Setting, numbers: range, root: Path, *, suffix: bool, verbos
             stages = functools.partial(_stage, place.name, verbosity)
             outcome = experiment.run(one, trail=experiment.TRAIL, weights=True, on_stage=stages)
             run_folder.write(place, outcome, number)
-        except (ChimeraError, MemoryError) as error:
-            if isinstance(error, (AssetMissing, UnknownName)):  # no run of this setting could work
-                raise
-            run_folder.write_failure(place, one, number, type(error).__name__, str(error) or "out of memory")
-            failed.append(f"run {number}: {error or 'out of memory'}")
-            _tell(f"{place.name} · failed: {error}", verbosity)
+        except (AssetMissing, UnknownName):  # no run of this setting could work
+            raise
+        except Exception as error:  # noqa: BLE001  (whatever one run ends of, the others are made)
+            why = _why(error)
+            run_folder.write_failure(place, one, number, type(error).__name__, why)
+            failed.append(f"run {number}: {why}")
+            _tell(f"{place.name} · failed: {why}", verbosity)
         else:
             rank, loss = outcome.headline, outcome.log_perplexity_change
             _tell(f"{place.name} · rank reduction {rank:.2f} % · log-perplexity {loss:+.3f}", verbosity)
@@ -106,9 +107,17 @@ def repeat(setting: Setting, numbers: range, root: Path, *, suffix: bool, verbos
     if len(failed) < len(numbers):
         run_folder.aggregate(root, setting, suffix=suffix)
     if failed:
-        raise ChimeraError(
-            f"{len(failed)} of {len(numbers)} runs failed ({'; '.join(failed)}); the others are in {root}"
-        )
+        # Where they lie is not said: a sweep's cell writes into a folder that is gone when this is read.
+        others = "" if len(failed) == len(numbers) else "; the others are done, and the same command tries these again"
+        raise ChimeraError(f"{len(failed)} of {len(numbers)} runs failed ({'; '.join(failed)}){others}")
+
+
+def _why(error: Exception) -> str:
+    """What went wrong, in one line; an error that is not ours is named too."""
+    said = " ".join(str(error).split())
+    if isinstance(error, MemoryError):
+        return said or "out of memory"
+    return said if isinstance(error, ChimeraError) else f"{type(error).__name__}: {said}".removesuffix(": ")
 
 
 def _stage(name: str, verbosity: str, stage: str) -> None:

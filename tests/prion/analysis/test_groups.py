@@ -73,3 +73,29 @@ def test_what_is_not_there_is_named_with_what_is() -> None:
         groups.split(found, 3, model="70m", levels=["adamw", "sgd"])
     with pytest.raises(ChimeraError, match=r"none of the 2 runs counts \(the first: out of memory\)"):
         groups.split([replace(one, failed="out of memory") for one in found], 1)
+
+
+@pytest.mark.parametrize("name", ["faults", "steps", "learning rate", "steps of the catalyst"])
+def test_runs_of_several_settings_are_not_averaged(name: str) -> None:
+    found = [run(number=n, held={name: 5 if n == 2 else 10}) for n in (1, 2, 3)]
+    with pytest.raises(
+        ChimeraError, match=rf"the runs of adamw differ in {name} \(10 in run 1 3, 5 in run 2\): analyse"
+    ):
+        groups.split(found, 3)
+    groups.split([replace(one, failed="x" if one.run == 2 else "") for one in found], 3)  # that one is not averaged
+
+
+def test_one_draw_does_not_count_twice() -> None:
+    found = [run(number=n, seed=43) for n in (1, 2)]
+    with pytest.raises(ChimeraError, match="runs 1 and 2 of adamw have one seed, 43"):
+        groups.split(found, 3)
+    assert groups.split([replace(one, published=True) for one in found], 3)  # the source does not tell its seeds
+
+
+def test_what_differs_from_group_to_group_is_said() -> None:
+    found = [run(held={"steps": 5}), run(treatment="sham", held={"steps": 10, "learning rate": 0.0})]
+    notes: list[str] = []
+    groups.split(found, 2, notes=notes)
+    assert notes == [
+        "steps differs between the groups (5 in eigen_prion; 10 in sham): its effect cannot be told from theirs"
+    ]

@@ -214,3 +214,57 @@ def test_pairs_are_of_one_seed_and_failures_take_their_partner(tmp_path: Path) -
     one, two = runs.paired(treated, sham, runs.LOG_PERPLEXITY)
     assert one == pytest.approx([2.0]) and two == pytest.approx([0.2])
     assert len(runs.values(sham, runs.LOG_PERPLEXITY)) == 2
+
+
+def sweep(root: Path, named: list[str]) -> Path:
+    """A sweep's folder with three cells: two of this call, one left of an earlier state."""
+    for cell, run, steps in (("a", 1, 6), ("b", 2, 6), ("0", 1, 2)):
+        place = root / "prion" / "run" / cell
+        folders.our_run(place, "neox-1m", run, "fp32", steps=steps, after=30.0 - steps / 10 - run)
+        change = 100 * (1 - (30.0 - steps / 10 - run) / 30.0)
+        folders.write_table(place, "neox-1m_fp32", [(run, 30.0, 30.0 - steps / 10 - run, change)])
+    cells = [{"id": name, "status": "done"} for name in named]
+    (root / "summary.json").write_text(json.dumps({"sweep": "s", "cells": cells}))
+    return root
+
+
+def test_a_sweep_is_read_by_its_summary(tmp_path: Path) -> None:
+    notes: list[str] = []
+    found = reader.read(sweep(tmp_path, ["a", "b", "c"]), notes=notes)
+    assert [(run.run, run.held["steps"]) for run in found] == [(1, 6), (2, 6)]
+    assert notes == [
+        "1 cell left out that the sweep's summary.json does not name",
+        "1 of the sweep's 3 cells have no runs here",
+    ]
+    assert reader.read(tmp_path / "prion" / "run") == found
+
+
+def test_a_table_belongs_to_its_own_cell(tmp_path: Path) -> None:
+    place = sweep(tmp_path, ["a", "b"]) / "prion" / "run"
+    folders.write_table(place / "b", "neox-1m_fp32", [(1, 30.0, 15.0, 50.0), (2, 30.0, 27.4, 8.67)])
+    notes: list[str] = []
+    first, second = reader.read(tmp_path, notes=notes)
+    assert (first.metric("post_attack_rank"), second.metric("post_attack_rank")) == (28.4, 27.4)
+    assert not any("50" in one for one in notes)
+
+
+def test_the_same_run_of_two_settings_is_refused(tmp_path: Path) -> None:
+    sweep(tmp_path, ["a", "b"])
+    (tmp_path / "summary.json").write_text("{")
+    with pytest.raises(ChimeraError, match="run 1 of neox-1m, eigen_prion is there twice, with steps 2 and 6"):
+        reader.read(tmp_path)
+
+
+def test_only_the_folders_named_are_read(tmp_path: Path) -> None:
+    for run in (1, 2):
+        folders.our_run(tmp_path, "neox-1m", run, "fp32")
+    folders.write_table(tmp_path, "neox-1m_fp32", [(3, 30.0, 29.0, 3.33)])
+    notes: list[str] = []
+    found = reader.read(tmp_path, only=["neox-1m_run02_fp32"], notes=notes)
+    assert [run.run for run in found] == [2] and notes == ["1 run of other calls in the same folder left out"]
+
+
+def test_a_run_of_ours_whose_config_cannot_be_read_does_not_count(tmp_path: Path) -> None:
+    path = folders.our_run(tmp_path, "neox-1m", 1, "fp32") / "config.json"
+    path.write_text(path.read_text()[:30])
+    assert one(tmp_path).failed == "no config.json that can be read: nothing says how it was made"

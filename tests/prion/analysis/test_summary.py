@@ -52,7 +52,7 @@ def test_files_of_the_mechanism(tmp_path: Path) -> None:
     assert content["statistical_test"]["p_value"] == pytest.approx(0.3966208715181173)
     assert content["summary"][0]["std_dev_rank_reduction_pct"] == pytest.approx(5.466982714441303)
     assert content["metadata"]["absolute"] is True and content["metadata"]["margins"] == {
-        "rank": 5.0,
+        "rank": 1.0,
         "log_perplexity": 0.1,
     }
     (less,) = content["verdicts"]["rank_reduction_pct"]["differences"]
