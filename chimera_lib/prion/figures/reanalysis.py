@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from chimera_lib.prion.cascade import Step
 
 SOURCE = {2: "placebo", 3: "mechanism", 4: "shield"}
+BY_CONSTRUCTION = "zero by construction"
 
 
 def sizes(rows: Sequence[Mapping[str, Any]]) -> Figure:
@@ -101,9 +102,9 @@ def contributions(steps: Sequence[Step]) -> list[dict[str, Any]]:
             {
                 "mended": labels.FAULTS[after.name],
                 "reported (%)": float(reported.mean()),
-                "95 % interval": _range(reported, 1),
+                "95 % interval": BY_CONSTRUCTION if after.acts_on == "nothing" else _range(reported, 1),
                 "log-perplexity (nats)": float(damage.mean()),
-                "its 95 % interval": _range(damage, 3),
+                "its 95 % interval": BY_CONSTRUCTION if after.acts_on != "runs" else _range(damage, 3),
             }
         )
     return rows

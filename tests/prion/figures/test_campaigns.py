@@ -172,6 +172,9 @@ def test_the_waterfall_marks_faults_that_cannot_act() -> None:
     assert told == ["as published", f"{labels.FAULTS['sharp_end']} *", f"{labels.FAULTS['absolute']} †", "all mended"]
     assert "zero by construction" in figure.get_supxlabel() and "report only" in figure.get_supxlabel()
     assert waterfall.waterfall(path[:1] * 2).get_supxlabel() == ""
+    idle, report = reanalysis.contributions(path)
+    assert idle["95 % interval"] == idle["its 95 % interval"] == report["its 95 % interval"] == "zero by construction"
+    assert report["95 % interval"] == "none: nothing changed"
 
 
 def test_every_fault_and_treatment_has_words() -> None:
