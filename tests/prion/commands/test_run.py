@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from chimera_lib.cli import main
 from chimera_lib.errors import Diverged
 from chimera_lib.prion import experiment
+from tests.prion import outcomes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,6 +69,46 @@ def test_a_run_that_diverges_is_marked_and_the_others_are_made(
     status, _, _ = typed(capsys, *words)  # the failed one alone is tried again
     assert status == 0
     assert not (tmp_path / "neox-0.3m_run01_fp32_text_fixed" / "failed.json").exists()
+
+
+def test_an_error_that_is_not_ours_fails_its_run_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["run", *SMALL, "--control-type", "text_fixed", "--num-runs", 2, "--output-dir", tmp_path]
+    made = outcomes.outcome()
+
+    def first_fails(setting: experiment.Setting, **_: object) -> experiment.Outcome:
+        if setting.seed == 43:
+            raise RuntimeError("mixed dtype\n(CPU)")
+        return replace(made, setting=setting)
+
+    monkeypatch.setattr(experiment, "run", first_fails)
+    status, _, error = typed(capsys, *words)
+    assert status == 2 and error.count("\n") == 1
+    assert "1 of 2 runs failed (run 1: RuntimeError: mixed dtype (CPU)); the others are done" in error
+    assert str(tmp_path) not in error
+    failed = json.loads((tmp_path / "neox-0.3m_run01_fp32_text_fixed" / "failed.json").read_text())
+    assert failed["error"] == "RuntimeError"
+    assert (tmp_path / "neox-0.3m_run02_fp32_text_fixed" / "metrics.jsonl").is_file()
+
+
+def test_a_broken_folder_is_run_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["run", *SMALL, "--control-type", "text_fixed", "--num-runs", 2, "--output-dir", tmp_path]
+    done: list[int] = []
+
+    def run(setting: experiment.Setting, **_: object) -> experiment.Outcome:
+        done.append(setting.seed)
+        return replace(outcomes.outcome(), setting=setting)
+
+    monkeypatch.setattr(experiment, "run", run)
+    assert typed(capsys, *words)[0] == 0
+    for number, file in ((1, "config.json"), (2, "metrics.jsonl")):
+        path = tmp_path / f"neox-0.3m_run0{number}_fp32_text_fixed" / file
+        path.write_text(path.read_text()[:50])
+    assert typed(capsys, *words)[0] == 0
+    assert done == [43, 44, 43, 44]
 
 
 def test_a_real_divergence_is_caught(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
