@@ -129,10 +129,9 @@ def slopes(plain: Mapping[tuple[str, str], Verdict], matched: Mapping[str, Verdi
         {
             "treatment": name,
             "measure": measure,
-            "compared at": at,
+            "at": at,
             "slope": one.effect,
-            "low": one.interval.low if one.interval else math.nan,
-            "high": one.interval.high if one.interval else math.nan,
+            "95 % interval": f"{one.interval.low:+.2f} to {one.interval.high:+.2f}" if one.interval else "none",
             "slope / SD": math.nan if one.g is None else one.g,
             "p (Holm)": math.nan if one.p_holm is None else one.p_holm,
             "larger is worse": one.answer,

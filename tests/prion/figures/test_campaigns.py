@@ -52,7 +52,7 @@ def test_sizes_have_a_tick_each_and_slopes_are_of_equal_distance() -> None:
     slope = sizes.slope(runs, shares[-1])
     assert slope.effect == pytest.approx(0, abs=1e-9)
     table = sizes.slopes({("eigen_prion", "rank_reduction_pct"): slope}, {"eigen_prion": slope})
-    assert [row["compared at"] for row in table] == ["one rate", "equal distance"]
+    assert [row["at"] for row in table] == ["one rate", "equal distance"]
 
 
 def test_trails_are_drawn_by_distance_and_by_steps() -> None:
