@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
+import struct
 import warnings
 import zipfile
 import zlib
@@ -30,13 +31,31 @@ IMPOSTORS = {
 }
 # What torch's restricted unpickler says about a global that is no tensor.
 GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
+# What zipfile and torch.load raise on the way through bytes that nobody wrote so (found by changing bytes at random).
+DAMAGE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def read(path: Path | str, *, sha256: str | None = None) -> dict[str, dict[str, torch.Tensor]]:
     """The tables of tensors in a file, on the CPU: where in the file -> key -> tensor.
 
     A plain state dict is one table, at ``""``. What a training run saved holds several, at ``"trainer/vae_local"`` and
-    the like. Files of torch's zip format are mapped into memory: a tensor is read when it is used.
+    the like. Files of torch's zip format are mapped into memory, so that a tensor is read when it is used, after every
+    byte was checked against the checksums in the file. safetensors and torch's older format have no such checksums: a
+    changed weight shows there by `sha256` alone.
 
     Args:
         path: the file.
@@ -109,18 +128,18 @@ def _read_torch(path: Path) -> Any:
             f"{path} holds {what}, which could run code and is not loaded; expected tensors alone: save the state "
             "dict, or as .safetensors"
         ) from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except DAMAGE as error:
         raise ChimeraError(f"{path} is truncated or damaged ({str(error).partition('. ')[0]}); {AGAIN}") from error
 
 
 def _check_zip(path: Path) -> None:
     """Refuse a file cut short, or with a byte changed: torch does not look at the checksums that it writes."""
-    if not zipfile.is_zipfile(path):  # its table of contents, which stands at the end, is missing
-        raise ChimeraError(f"{path} is truncated ({path.stat().st_size} bytes and no table of contents); {AGAIN}")
     try:
+        if not zipfile.is_zipfile(path):  # its table of contents, which stands at the end, is missing
+            raise ChimeraError(f"{path} is truncated ({path.stat().st_size} bytes and no table of contents); {AGAIN}")
         with zipfile.ZipFile(path) as archive:
             bad = archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+    except DAMAGE as error:
         raise ChimeraError(f"{path} is damaged ({error}); {AGAIN}") from error
     if bad is not None:
         raise ChimeraError(f"{path} is damaged: the content of its member {bad} has another checksum; {AGAIN}")
