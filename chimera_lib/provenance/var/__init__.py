@@ -1,6 +1,7 @@
 """VAR: images as tokens of growing resolution, and a transformer over them (Tian et al. 2024, arXiv 2404.02905)."""
 
 from chimera_lib.provenance.var.configurations import build_tokenizer, build_transformer
+from chimera_lib.provenance.var.initialisation import initialise
 from chimera_lib.provenance.var.quantizer import MultiScaleQuantizer
 from chimera_lib.provenance.var.sampling import truncate
 from chimera_lib.provenance.var.soft_assignment import Assignment, optimise, refine
@@ -14,6 +15,7 @@ __all__ = [
     "MultiScaleQuantizer",
     "build_tokenizer",
     "build_transformer",
+    "initialise",
     "optimise",
     "refine",
     "truncate",

@@ -115,7 +115,8 @@ def optimise(
 
     Six calls on ten scales leave 10, 9, ..., 5 of them free; fewer scales than calls end with one. An image whose
     loss a call raises keeps the tokens it had before that call in the result, while the next call goes on from the
-    new ones: so the loss is never above the greedy one. Arguments as in `refine`; raises ChimeraError as it does.
+    new ones: so the loss is never above the greedy one. Arguments as in `refine`, but that ``per_image`` is on: an
+    image's tokens do not depend on its batch. Raises ChimeraError as `refine` does.
     """
     if calls < 1:
         raise ChimeraError(f"calls={calls}: expected at least 1")

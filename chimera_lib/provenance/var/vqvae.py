@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -58,19 +58,10 @@ class VQVAE(nn.Module):
         super().__init__()
         self.downsample = 2 ** (len(ch_mult) - 1)  # pixels of a side to one position
         self.patch_nums = tuple(v_patch_nums)
-        self.encoder, self.decoder = (
-            half(
-                ch=ch,
-                ch_mult=ch_mult,
-                num_res_blocks=num_res_blocks,
-                z_channels=z_channels,
-                using_sa=using_sa,
-                using_mid_sa=using_mid_sa,
-                groups=groups,
-                dropout=dropout,
-            )
-            for half in (Encoder, Decoder)
-        )
+        architecture: dict[str, Any] = {"ch": ch, "ch_mult": ch_mult, "num_res_blocks": num_res_blocks}
+        architecture |= {"z_channels": z_channels, "using_sa": using_sa, "using_mid_sa": using_mid_sa}
+        architecture |= {"groups": groups, "dropout": dropout}
+        self.encoder, self.decoder = Encoder(**architecture), Decoder(**architecture)
         self.quantize = MultiScaleQuantizer(
             vocab_size,
             z_channels,

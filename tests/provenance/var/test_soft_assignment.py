@@ -47,9 +47,16 @@ def test_the_schedule_frees_one_scale_fewer_each_call() -> None:
 
 def test_an_image_has_the_same_tokens_in_any_batch() -> None:
     one, f = quantizer(), features()
-    together = optimise(one, f, calls=2, iterations=20)
-    alone = [optimise(one, single, calls=2, iterations=20).indices for single in f.split(1)]
-    assert torch.equal(together.indices, torch.cat(alone))
+    with torch.no_grad():  # gradients near to the epsilon of Adam, as large codebooks and maps have them
+        one.embedding.weight.mul_(1e-2)
+        for phi in one.quant_resi.qresi_ls:
+            phi.bias.zero_()
+    batch = (f * 1e-2).repeat(40, 1, 1, 1)
+    alone = torch.cat([optimise(one, single, iterations=20).indices for single in batch[:3].split(1)])
+    together = optimise(one, batch, iterations=20).indices[:3]
+    assert (alone == together).float().mean() > 0.98  # sums in another order
+    as_published = optimise(one, batch, iterations=20, per_image=False).indices[:3]
+    assert (alone == as_published).float().mean() < 0.95
 
 
 def test_the_quantizer_gets_no_gradient_and_no_grad_does_not_stop_it() -> None:

@@ -138,6 +138,14 @@ def test_initial_weights_come_from_the_seed_and_predict_evenly() -> None:
     one, again = (initialise(network, seed=3).state_dict() for network in (var, other))
     assert all(torch.equal(one[key], again[key]) for key in one if key.rpartition(".")[2] != "scale_mul_1H11")
     assert not torch.equal(one["pos_1LC"], initialise(other, seed=4).state_dict()["pos_1LC"])
+    width, depth = 32, 2
+    spread = one["word_embed.weight"].std().item()
+    assert spread == pytest.approx(0.88 * (3 * width) ** -0.5, rel=0.1)  # 0.88: cut at two deviations
+    for layer in ("attn.proj", "ffn.fc2"):  # narrower by what all branches add up to
+        assert one[f"blocks.1.{layer}.weight"].std().item() == pytest.approx(spread / (2 * depth) ** 0.5, rel=0.2)
+    gates, others = one["blocks.0.ada_lin.1.weight"].split([2 * width, 4 * width])
+    assert gates.std().item() == pytest.approx(spread * 1e-5, rel=0.2)
+    assert others.std().item() == pytest.approx(spread * 0.5, rel=0.2)
     nats = -var.logits(LABELS, tokens_of(var)).log_softmax(dim=-1).mean()
     assert nats.item() == pytest.approx(torch.tensor(float(VOCABULARY)).log().item(), rel=0.01)
 
