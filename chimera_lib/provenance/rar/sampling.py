@@ -9,7 +9,7 @@ import torch
 from chimera_lib.errors import ChimeraError
 from chimera_lib.provenance.rar import guidance
 from chimera_lib.provenance.rar.attention import KeyValueCache
-from chimera_lib.provenance.var.sampling import check, draw
+from chimera_lib.provenance.truncation import check, draw
 
 if TYPE_CHECKING:
     from chimera_lib.provenance.rar.transformer import RAR

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from chimera_lib.errors import ChimeraError
-from chimera_lib.provenance.var import sampling
+from chimera_lib.provenance import truncation
 from chimera_lib.provenance.var.blocks import AdaptiveNorm, Block, Cache, SharedAdaLin
 
 if TYPE_CHECKING:
@@ -151,14 +151,14 @@ class VAR(nn.Module):
     ) -> Tensor:
         """Draw tokens (B, L) for classes (B,); ``tokenizer.decode(tokenizer.embed(tokens))`` are the images.
 
-        The defaults are those with which the public models are evaluated; see `sampling.truncate` for top_k and
+        The defaults are those with which the public models are evaluated; see `truncation.truncate` for top_k and
         top_p. Put the model into evaluation mode first. Raises ChimeraError for values out of range.
         """
-        sampling.check(top_k, top_p, temperature)
+        truncation.check(top_k, top_p, temperature)
         self._check(labels)
 
         def choose(_: int, logits: Tensor) -> Tensor:
-            return sampling.draw(logits, top_k=top_k, top_p=top_p, temperature=temperature, generator=generator)
+            return truncation.draw(logits, top_k=top_k, top_p=top_p, temperature=temperature, generator=generator)
 
         return self.roll_out(labels, choose, cfg=cfg)
 

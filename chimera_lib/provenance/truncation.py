@@ -1,4 +1,4 @@
-"""Which tokens a sampler may draw, and the draw: top-k, then top-p, as the public VAR samples."""
+"""Which tokens a sampler may draw, and the draw: top-k, then top-p, as the public VAR samples; RAR draws so too."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chimera_lib.errors import ChimeraError
-from chimera_lib.provenance.var.sampling import draw, truncate
+from chimera_lib.provenance.truncation import draw, truncate
 
 ROWS = st.lists(st.floats(-5, 5), min_size=2, max_size=20, unique=True)
 
