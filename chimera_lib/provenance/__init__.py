@@ -1,0 +1,1 @@
+"""Image provenance: which autoregressive generator made an image, or none of them?"""
