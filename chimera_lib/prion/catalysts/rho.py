@@ -69,7 +69,7 @@ def scale(
         rows: passages of text that H is taken on.
         sequences: of random tokens, whose mean curvature is the unit.
         seed: of both draws.
-        keep_graph: see `HessianProduct`; twice as fast, for more memory.
+        keep_graph: see `HessianProduct`; less time for more memory.
 
     Raises:
         ChimeraError: the text is shorter than `length`, or fewer than one row or sequence.
