@@ -97,7 +97,7 @@ def near_null(
     `coupled_only` such coordinates are left out, and the search is among parameters that have curvature of their own.
 
     Args:
-        product: of the Hessian; `keep_graph` saves two fifths of the time.
+        product: of the Hessian; with `keep_graph` it takes less time.
         known: of `rows`, for the same product.
         count: k, how many directions.
         coupled_only: leave out coordinates that are null by themselves.

@@ -29,8 +29,9 @@ class HessianProduct:
         parameters: the Hessian's coordinates, in order; by default the trainable ones (with LoRA the adapters).
         double_shift: the published fault in the labels, see `batches.loss`.
         rows_at_once: sequences in memory at a time; by default all. The result does not depend on it, up to rounding.
-        keep_graph: keep the gradient and its graph from one product to the next, which saves two fifths of the time as
-            long as the parameters do not change, and takes the memory of the whole batch at once.
+        keep_graph: keep the gradient and its graph from one product to the next, which on the
+            miniatures saves two fifths of the time (CPU, two passages of 64 tokens) as long as the parameters do not
+            change, and takes the memory of the whole batch at once.
 
     Attributes:
         size: P, the number of coordinates.
